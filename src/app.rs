@@ -1,0 +1,118 @@
+//! Joins the rooms: opens the store, starts the door, the background thread and the signals, and ends them in order.
+
+mod background;
+mod first_run;
+mod logging;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::http::{Door, Limits, Stopper, Workers};
+use crate::relay::{Bounds, Relay, Settings};
+use crate::server::Server;
+use crate::store::{Opening, Store};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long answers that were told to end may take to do so.
+const GIVE_UP_WAIT: Duration = Duration::from_secs(3);
+
+/// Runs the relay until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting, in one sentence for the operator.
+pub fn run(config: Config) -> Result<()> {
+    logging::start(&config)?;
+    let key = first_run::encryption_key(&config)?;
+    let store = Arc::new(Store::open(&Opening {
+        data_dir: &config.data_dir,
+        encryption_key: key.expose(),
+        zone: config.time_zone(),
+    })?);
+    let first_admin = first_run::first_admin(&config, &store)?;
+    let relay = Relay::new(Arc::clone(&store), settings(&config))?;
+    let door = Door::bind(&config.host, config.port, Limits::default()).map_err(|error| {
+        Error::internal(format!("cannot listen on {}:{}", config.host, config.port), error)
+    })?;
+    let address = door.local_addr().map_err(|error| Error::internal("the listener has no address", error))?;
+    let workers = Workers { relay: config.relay_workers, control: config.control_workers };
+    let grace = Duration::from_millis(config.shutdown_grace_ms);
+    let server = Arc::new(Server::new(config, Arc::clone(&store), relay, door.figures()));
+    stop_on_signals(door.stopper())?;
+    let background = background::start(Arc::clone(&server))?;
+    announce(address, first_admin.as_ref());
+    let drain = door
+        .run(Arc::clone(&server) as Arc<_>, workers, grace)
+        .map_err(|error| Error::internal("the door stopped", error))?;
+    if !drain.is_complete() {
+        log::warn!("requests still run after the grace: ending them");
+        server.give_up();
+        drain.wait(GIVE_UP_WAIT);
+    }
+    background.stop();
+    store.close();
+    log::info!("stopped");
+    Ok(())
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        api_key_prefix: config.api_key_prefix.clone(),
+        claude_api_url: config.claude_api_url.clone(),
+        claude_api_version: config.claude_api_version.clone(),
+        oauth_token_url: config.oauth_token_url.clone(),
+        upstream_ca_file: config.upstream_ca_file.clone(),
+        bounds: Bounds {
+            connect: Duration::from_millis(config.connect_timeout_ms),
+            first_byte: Duration::from_millis(config.first_byte_timeout_ms),
+            idle: Duration::from_millis(config.idle_timeout_ms),
+            total: Duration::from_millis(config.total_timeout_ms),
+        },
+    }
+}
+
+/// The first signal stops the door, the second ends the process at once.
+fn stop_on_signals(stopper: Stopper) -> Result<()> {
+    let failed = |error| Error::internal("cannot listen for signals", error);
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let listen = move || {
+        for signal in signals.forever() {
+            if stopper.is_stopping() {
+                log::warn!("second signal {signal}: ending at once");
+                std::process::exit(1);
+            }
+            log::info!("signal {signal}: draining");
+            stopper.stop();
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .stack_size(128 * 1024)
+        .spawn(listen)
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// Says where to go. The first password is shown here and nowhere else; it is no log line.
+fn announce(address: std::net::SocketAddr, first_admin: Option<&first_run::FirstAdmin>) {
+    let mut out = std::io::stdout().lock();
+    let shown = match address.ip() {
+        ip if ip.is_unspecified() => format!("localhost:{}", address.port()),
+        _ => address.to_string(),
+    };
+    let mut text = format!(
+        "claude-relay {} listening on {address}\n  pages    http://{shown}/web\n  clients  ANTHROPIC_BASE_URL=http://{shown}/api\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    if let Some(admin) = first_admin {
+        text.push_str(&format!("  admin    {}\n", admin.username));
+        if let Some(password) = &admin.made_up_password {
+            text.push_str(&format!("  password {} (shown once; change it after signing in)\n", password.expose()));
+        }
+    }
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        log::warn!("the console is closed: {error}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The vendor's dialect, pure: a shallow view of a request, the event scanner, usage reading, the headers to send, error
+//! bodies, OAuth messages as values. No sockets, no SQL, no clocks.
+
+pub mod events;
+pub mod headers;
+pub mod oauth;
+pub mod request;
+pub mod usage;

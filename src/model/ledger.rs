@@ -1,0 +1,91 @@
+//! What was used: token counts, and the ledger line of one request.
+
+/// Counts of the five kinds of tokens that are priced apart.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tokens {
+    /// Prompt tokens that no cache held.
+    pub input: i64,
+    /// Tokens the model wrote.
+    pub output: i64,
+    /// Tokens written to the five-minute cache.
+    pub cache_creation_5m: i64,
+    /// Tokens written to the one-hour cache.
+    pub cache_creation_1h: i64,
+    /// Prompt tokens read from a cache.
+    pub cache_read: i64,
+}
+
+impl Tokens {
+    /// Cache writes of both lives.
+    pub fn cache_creation(&self) -> i64 {
+        self.cache_creation_5m + self.cache_creation_1h
+    }
+
+    /// All kinds together.
+    pub fn all(&self) -> i64 {
+        self.input + self.output + self.cache_creation() + self.cache_read
+    }
+
+    /// Adds another count to this one.
+    pub fn add(&mut self, other: &Tokens) {
+        self.input += other.input;
+        self.output += other.output;
+        self.cache_creation_5m += other.cache_creation_5m;
+        self.cache_creation_1h += other.cache_creation_1h;
+        self.cache_read += other.cache_read;
+    }
+}
+
+/// Requests and tokens of one bucket of a report.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Usage {
+    /// Billed requests.
+    pub requests: i64,
+    /// Their tokens.
+    pub tokens: Tokens,
+}
+
+impl Usage {
+    /// Adds another bucket to this one.
+    pub fn add(&mut self, other: &Usage) {
+        self.requests += other.requests;
+        self.tokens.add(&other.tokens);
+    }
+}
+
+/// One relayed request, as the ledger keeps it.
+#[derive(Clone, Debug, Default)]
+pub struct Line {
+    /// The id that the client saw in `X-Request-ID`.
+    pub request_id: String,
+    /// Arrival, Unix milliseconds.
+    pub at_ms: i64,
+    /// Whose request it was.
+    pub key_seq: i64,
+    /// Which account answered.
+    pub account_seq: i64,
+    /// The model of the answer, else of the request, else `unknown`.
+    pub model: String,
+    /// Whether the answer was an event stream.
+    pub stream: bool,
+    /// The status the client was given.
+    pub status: u16,
+    /// The upstream's `request-id`, if it sent one.
+    pub upstream_request_id: Option<String>,
+    /// What the upstream reported so far; `None` when it reported nothing.
+    pub tokens: Option<Tokens>,
+    /// Web searches that the upstream reported.
+    pub web_search_requests: i64,
+    /// `usage.service_tier`, if reported.
+    pub service_tier: Option<String>,
+    /// `usage.speed`, if reported.
+    pub speed: Option<String>,
+    /// `usage.inference_geo`, if reported.
+    pub inference_geo: Option<String>,
+    /// Whether the whole answer was passed on; `false` marks a partial bill.
+    pub complete: bool,
+    /// From arrival to the upstream's first byte, milliseconds.
+    pub first_byte_ms: i64,
+    /// From arrival to the end, milliseconds.
+    pub total_ms: i64,
+}

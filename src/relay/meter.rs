@@ -1,0 +1,294 @@
+//! The last step: bytes pass untouched, usage is read off a side copy, and the ledger gets its line however it ends.
+//!
+//! Everything but the end of an answer is given out as it comes. The end waits until the line is committed, so that an
+//! answer which a client saw finish is in the ledger whatever happens next.
+
+use super::admit::Caller;
+use super::upstream::Opened;
+use crate::claude::events::Scanner;
+use crate::claude::usage;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Account, Line, Tokens};
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One read of the upstream's answer.
+const PIECE_BYTES: usize = 16 * 1024;
+/// A JSON answer is read for its usage up to this size; a larger one passes all the same and is billed as partial.
+const COPY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What is known of a request before its answer.
+pub struct Tag {
+    /// The id that the client sees in `X-Request-ID`.
+    pub request_id: String,
+    /// Arrival, Unix milliseconds.
+    pub at_ms: i64,
+    /// Arrival on the clock that durations are measured by.
+    pub at: Instant,
+    /// The model that the request names.
+    pub model: Option<String>,
+}
+
+/// An answer on its way to the client. It belongs to the client from now on: no other account is tried.
+pub struct Answer {
+    opened: Opened,
+    body: Body,
+    meter: Meter,
+}
+
+enum Body {
+    Stream { scanner: Scanner, piece: Vec<u8> },
+    Whole(Box<Whole>),
+}
+
+/// A body that ends with its last byte: one piece is held back until it is known whether it is the last.
+#[derive(Default)]
+struct Whole {
+    held: Vec<u8>,
+    next: Vec<u8>,
+    copy: Vec<u8>,
+    length: Option<u64>,
+    received: u64,
+    started: bool,
+    ended: bool,
+}
+
+impl Answer {
+    pub(super) fn new(opened: Opened, caller: Caller, account: Arc<Account>, store: Arc<Store>, tag: Tag) -> Answer {
+        let is_stream = content_type(&opened).starts_with("text/event-stream");
+        let body = if is_stream {
+            Body::Stream { scanner: Scanner::new(), piece: Vec::new() }
+        } else {
+            Body::Whole(Box::new(Whole { length: content_length(&opened), ..Whole::default() }))
+        };
+        let upstream_request_id =
+            opened.fields.get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let line = Line {
+            request_id: tag.request_id.clone(),
+            at_ms: tag.at_ms,
+            key_seq: caller.key.seq,
+            account_seq: account.seq,
+            stream: is_stream,
+            status: opened.status,
+            upstream_request_id,
+            first_byte_ms: elapsed_ms(tag.at),
+            ..Line::default()
+        };
+        let meter = Meter { store, caller, account, tag, line, is_settled: false };
+        Answer { opened, body, meter }
+    }
+
+    /// Status code of the upstream.
+    pub fn status(&self) -> u16 {
+        self.opened.status
+    }
+
+    /// Header fields of the upstream, as it sent them.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.opened.fields.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+
+    /// The body's length, where the upstream announced it.
+    pub fn length(&self) -> Option<u64> {
+        content_length(&self.opened)
+    }
+
+    /// Whether the answer is an event stream.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.body, Body::Stream { .. })
+    }
+
+    /// Whether an event of the relay's own may be written now without breaking one of the upstream's.
+    pub fn is_at_boundary(&self) -> bool {
+        match &self.body {
+            Body::Stream { scanner, .. } => scanner.at_boundary(),
+            Body::Whole(_) => false,
+        }
+    }
+
+    /// The next piece for the client; `None` is the end, and then the ledger has its line.
+    ///
+    /// # Errors
+    /// The upstream broke off or fell silent; the client has left; the ledger line could not be kept.
+    pub fn next_piece(&mut self) -> Result<Option<&[u8]>> {
+        match &mut self.body {
+            Body::Stream { scanner, piece } => {
+                piece.resize(PIECE_BYTES, 0);
+                let length = self.opened.read(piece)?;
+                piece.truncate(length);
+                if length == 0 {
+                    return end_of_stream(scanner, &mut self.meter).map(|()| None);
+                }
+                if scanner.feed(piece).stop_at.is_some() {
+                    self.meter.line.complete = true;
+                    self.meter.take_stream(scanner);
+                    self.meter.settle_and_wait()?;
+                }
+                Ok(Some(piece))
+            }
+            Body::Whole(whole) => whole.next_piece(&mut self.opened, &mut self.meter),
+        }
+    }
+}
+
+/// The upstream has closed its stream. Only `message_stop`, or an error event of its own, makes that an ending.
+fn end_of_stream(scanner: &Scanner, meter: &mut Meter) -> Result<()> {
+    meter.take_stream(scanner);
+    meter.settle_and_wait()?;
+    let is_whole = scanner.saw_stop() || scanner.error().is_some() || meter.line.status >= 400;
+    if is_whole {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Upstream, "The upstream ended its answer before it was complete"))
+}
+
+impl Whole {
+    fn next_piece(&mut self, opened: &mut Opened, meter: &mut Meter) -> Result<Option<&[u8]>> {
+        if !self.started {
+            self.started = true;
+            self.read(opened)?;
+        }
+        std::mem::swap(&mut self.held, &mut self.next);
+        if self.held.is_empty() {
+            if !meter.is_settled {
+                self.settle(meter)?;
+            }
+            return Ok(None);
+        }
+        self.read(opened)?;
+        if self.ended {
+            self.settle(meter)?;
+        }
+        Ok(Some(&self.held))
+    }
+
+    /// Reads one piece ahead and keeps a copy for the meter.
+    fn read(&mut self, opened: &mut Opened) -> Result<()> {
+        self.next.clear();
+        if self.ended {
+            return Ok(());
+        }
+        self.next.resize(PIECE_BYTES, 0);
+        let length = opened.read(&mut self.next)?;
+        self.next.truncate(length);
+        self.received += length as u64;
+        self.ended = length == 0;
+        if self.ended && self.length.is_some_and(|length| length != self.received) {
+            return Err(Error::new(Kind::Upstream, "Connection reset by Claude API server"));
+        }
+        if self.copy.len() + length <= COPY_BYTES_MAX {
+            self.copy.extend_from_slice(&self.next);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, meter: &mut Meter) -> Result<()> {
+        let is_copied = self.copy.len() as u64 == self.received;
+        if let Some(reading) = is_copied.then(|| usage::from_message_json(&self.copy)).flatten() {
+            meter.take(&reading.usage, reading.model);
+        }
+        meter.line.complete = is_copied;
+        self.copy = Vec::new();
+        meter.settle_and_wait()
+    }
+}
+
+/// What the ledger will be told. Its line is written once: at the end, or when the answer is dropped before it.
+struct Meter {
+    store: Arc<Store>,
+    caller: Caller,
+    account: Arc<Account>,
+    tag: Tag,
+    line: Line,
+    is_settled: bool,
+}
+
+impl Meter {
+    fn take_stream(&mut self, scanner: &Scanner) {
+        if scanner.saw_start() || scanner.usage().is_reported() {
+            self.take(&scanner.usage().clone(), scanner.model().map(str::to_owned));
+        }
+    }
+
+    fn take(&mut self, usage: &usage::Usage, model: Option<String>) {
+        self.line.model = model.unwrap_or_default();
+        self.line.tokens = Some(Tokens {
+            input: count(usage.input_tokens),
+            output: count(usage.output_tokens),
+            cache_creation_5m: count(usage.cache_creation_5m_input_tokens),
+            cache_creation_1h: count(usage.cache_creation_1h_input_tokens),
+            cache_read: count(usage.cache_read_input_tokens),
+        });
+        self.line.web_search_requests = count(usage.web_search_requests);
+        self.line.service_tier.clone_from(&usage.service_tier);
+        self.line.speed.clone_from(&usage.speed);
+        self.line.inference_geo.clone_from(&usage.inference_geo);
+    }
+
+    fn settle_and_wait(&mut self) -> Result<()> {
+        if self.is_settled {
+            return Ok(());
+        }
+        self.settle().wait()
+    }
+
+    fn settle(&mut self) -> crate::store::Receipt {
+        self.is_settled = true;
+        let mut line = std::mem::take(&mut self.line);
+        if line.model.is_empty() {
+            line.model = self.tag.model.clone().unwrap_or_else(|| "unknown".to_owned());
+        }
+        line.total_ms = elapsed_ms(self.tag.at);
+        let tokens = line.tokens.unwrap_or_default();
+        log::info!(
+            "relayed id={} key={:?} account={:?} model={:?} status={} complete={} first_byte_ms={} total_ms={} \
+             input={} output={} cache_5m={} cache_1h={} cache_read={}",
+            line.request_id,
+            self.caller.key.name,
+            self.account.name,
+            line.model,
+            line.status,
+            line.complete,
+            line.first_byte_ms,
+            line.total_ms,
+            tokens.input,
+            tokens.output,
+            tokens.cache_creation_5m,
+            tokens.cache_creation_1h,
+            tokens.cache_read,
+        );
+        self.line.status = line.status;
+        self.store.record(line)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.meter.is_settled {
+            return;
+        }
+        if let Body::Stream { scanner, .. } = &self.body {
+            self.meter.take_stream(scanner);
+        }
+        // Nobody waits for this commit: no client sees this answer finish.
+        drop(self.meter.settle());
+    }
+}
+
+fn content_type(opened: &Opened) -> String {
+    let value = opened.fields.get("content-type").and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn content_length(opened: &Opened) -> Option<u64> {
+    opened.fields.get("content-length")?.to_str().ok()?.trim().parse().ok()
+}
+
+fn count(tokens: u64) -> i64 {
+    i64::try_from(tokens).unwrap_or(i64::MAX)
+}
+
+fn elapsed_ms(since: Instant) -> i64 {
+    i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,331 @@
+//! The one owner of the HTTP client: its agents, proxies, roots, bounds and errors. Nothing else knows ureq.
+
+use super::watch::{ClientLeft, Departed, Watch, WatchConnector, under};
+use crate::claude::headers::Field;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Proxy, Sensitive};
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::net::ToSocketAddrs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use ureq::http;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    ConnectProxyConnector, Connector, NextTimeout, RustlsConnector, SocksConnector, TcpConnector,
+};
+use ureq::{Agent, Timeout};
+
+/// Proxies whose agents are kept. Past that the oldest goes; its connections end with their requests.
+const AGENTS_MAX: usize = 256;
+/// Idle connections an agent keeps, in all and to one host: its pool is searched from end to end.
+const IDLE_CONNECTIONS_MAX: usize = 48;
+/// An idle connection is not used again after this time.
+const IDLE_AGE: Duration = Duration::from_secs(60);
+/// The input buffer also bounds the answer's head.
+const INPUT_BUFFER_BYTES: usize = 32 * 1024;
+const OUTPUT_BUFFER_BYTES: usize = 16 * 1024;
+/// Sending a request's head and body; an upstream that does not read is no upstream.
+const SEND_TIMEOUT: Duration = Duration::from_secs(300);
+/// A whole exchange with a token endpoint or a price list.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a name's addresses are believed.
+const RESOLVED_FOR: Duration = Duration::from_secs(60);
+/// Names whose addresses are remembered.
+const RESOLVED_MAX: usize = 64;
+
+/// How long each part of an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Making a connection, with proxy and TLS.
+    pub connect: Duration,
+    /// From the request's last byte to the answer's head.
+    pub first_byte: Duration,
+    /// Silence within the answer's body.
+    pub idle: Duration,
+    /// All together.
+    pub total: Duration,
+}
+
+/// A request to be made.
+pub(super) struct Call<'a> {
+    url: String,
+    fields: Vec<Field<'a>>,
+    body: &'a [u8],
+    proxy: Option<&'a Proxy>,
+}
+
+impl<'a> Call<'a> {
+    /// A POST with the given fields.
+    pub(super) fn post(url: String, fields: Vec<Field<'a>>, body: &'a [u8], proxy: Option<&'a Proxy>) -> Call<'a> {
+        Call { url, fields, body, proxy }
+    }
+
+    /// A POST of JSON by the relay itself.
+    pub(super) fn json(url: &str, body: &'a [u8], proxy: Option<&'a Proxy>) -> Call<'a> {
+        let fields = vec![
+            ("content-type", b"application/json"[..].into()),
+            ("accept", b"application/json"[..].into()),
+            ("user-agent", concat!("claude-relay/", env!("CARGO_PKG_VERSION")).as_bytes().into()),
+        ];
+        Call { url: url.to_owned(), fields, body, proxy }
+    }
+}
+
+/// An answer whose body is still to be read.
+pub(super) struct Opened {
+    /// Status code.
+    pub(super) status: u16,
+    /// Header fields as the upstream sent them.
+    pub(super) fields: http::HeaderMap,
+    body: ureq::BodyReader<'static>,
+    watch: Watch,
+}
+
+impl Opened {
+    /// Reads what has come, at least one byte; 0 is the end.
+    ///
+    /// # Errors
+    /// The upstream broke off or a bound is over; the client has left.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        // The adapter looks up while it waits; an upstream that never pauses is bounded here.
+        if Instant::now() >= self.watch.deadline {
+            return Err(translate(ureq::Error::Timeout(Timeout::Global)));
+        }
+        under(&self.watch, || self.body.read(buffer)).map_err(|error| translate(ureq::Error::from(error)))
+    }
+}
+
+/// A whole answer.
+pub(super) struct Fetched {
+    /// Status code.
+    pub(super) status: u16,
+    /// Body.
+    pub(super) body: Vec<u8>,
+}
+
+/// The HTTP client.
+pub(super) struct Upstream {
+    agents: Mutex<Vec<(Option<Proxy>, Agent)>>,
+    names: Arc<Names>,
+    roots: RootCerts,
+    bounds: Bounds,
+}
+
+impl Upstream {
+    /// A client that trusts Mozilla's roots, and those of a PEM file if one is given.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds no certificate.
+    pub(super) fn new(bounds: Bounds, extra_roots: Option<&Path>) -> Result<Upstream> {
+        let roots = match extra_roots {
+            None => RootCerts::WebPki,
+            Some(path) => roots_with(path)?,
+        };
+        Ok(Upstream { agents: Mutex::default(), names: Arc::default(), roots, bounds })
+    }
+
+    /// Makes a request and gives back its answer as soon as the head is there.
+    ///
+    /// # Errors
+    /// No answer came; the client has left.
+    pub(super) fn open(&self, call: &Call<'_>, departed: Option<Departed>) -> Result<Opened> {
+        let agent = self.agent(call.proxy)?;
+        let watch = Watch { departed, deadline: Instant::now() + self.bounds.total };
+        let request = build(call)?;
+        let response = under(&watch, || agent.run(request)).map_err(translate)?;
+        let (head, body) = response.into_parts();
+        Ok(Opened { status: head.status.as_u16(), fields: head.headers, body: body.into_reader(), watch })
+    }
+
+    /// Makes a request and reads its answer whole.
+    ///
+    /// # Errors
+    /// No whole answer came in time, or it is larger than `bytes_max`.
+    pub(super) fn fetch(&self, call: &Call<'_>, bytes_max: u64) -> Result<Fetched> {
+        let agent = self.agent(call.proxy)?;
+        let request = agent
+            .configure_request(build(call)?)
+            .timeout_global(Some(FETCH_TIMEOUT))
+            .build();
+        let response = agent.run(request).map_err(translate)?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        response
+            .into_body()
+            .into_reader()
+            .take(bytes_max + 1)
+            .read_to_end(&mut body)
+            .map_err(|error| translate(ureq::Error::from(error)))?;
+        if body.len() as u64 > bytes_max {
+            return Err(Error::new(Kind::Upstream, format!("the answer is larger than {bytes_max} bytes")));
+        }
+        Ok(Fetched { status, body })
+    }
+
+    /// The agent of a proxy. A proxy that cannot be used is an error, never a direct connection.
+    fn agent(&self, proxy: Option<&Proxy>) -> Result<Agent> {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, agent)) = agents.iter().find(|(known, _)| known.as_ref() == proxy) {
+            return Ok(agent.clone());
+        }
+        let agent = self.new_agent(proxy)?;
+        if agents.len() >= AGENTS_MAX {
+            agents.remove(0);
+        }
+        agents.push((proxy.cloned(), agent.clone()));
+        Ok(agent)
+    }
+
+    fn new_agent(&self, proxy: Option<&Proxy>) -> Result<Agent> {
+        let proxy = proxy.map(ureq_proxy).transpose()?;
+        let config = Agent::config_builder()
+            // Not from the environment: only the account decides.
+            .proxy(proxy)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent("")
+            .accept("")
+            .accept_encoding("")
+            .input_buffer_size(INPUT_BUFFER_BYTES)
+            .output_buffer_size(OUTPUT_BUFFER_BYTES)
+            .max_response_header_size(INPUT_BUFFER_BYTES)
+            .max_idle_connections(IDLE_CONNECTIONS_MAX)
+            .max_idle_connections_per_host(IDLE_CONNECTIONS_MAX)
+            .max_idle_age(IDLE_AGE)
+            .timeout_connect(Some(self.bounds.connect))
+            .timeout_send_request(Some(SEND_TIMEOUT))
+            .timeout_send_body(Some(SEND_TIMEOUT))
+            .timeout_recv_response(Some(self.bounds.first_byte))
+            .tls_config(TlsConfig::builder().root_certs(self.roots.clone()).build())
+            .build();
+        let chain = ()
+            .chain(SocksConnector::default())
+            .chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default())
+            .chain(WatchConnector { idle: self.bounds.idle })
+            .chain(RustlsConnector::default());
+        Ok(Agent::with_parts(config, chain, CachedNames(Arc::clone(&self.names))))
+    }
+}
+
+fn build<'a>(call: &Call<'a>) -> Result<http::Request<&'a [u8]>> {
+    let mut request = http::Request::post(&call.url);
+    for (name, value) in &call.fields {
+        request = request.header(*name, &**value);
+    }
+    request.body(call.body).map_err(|error| {
+        Error::from_source(Kind::Invalid, "the request cannot be sent on: a header field or the query is malformed", error)
+    })
+}
+
+fn ureq_proxy(proxy: &Proxy) -> Result<ureq::Proxy> {
+    let bad = |error: ureq::Error| Error::from_source(Kind::Upstream, "The account's proxy is not usable", error);
+    let protocol = ureq::ProxyProtocol::try_from(proxy.scheme.as_str()).map_err(bad)?;
+    let host = if proxy.host.contains(':') { format!("[{}]", proxy.host) } else { proxy.host.clone() };
+    let mut builder = ureq::Proxy::builder(protocol).host(&host).port(proxy.port);
+    if let Some(username) = &proxy.username {
+        builder = builder.username(username);
+    }
+    if let Some(password) = proxy.password.as_ref().map(Sensitive::expose) {
+        builder = builder.password(password);
+    }
+    builder.build().map_err(bad)
+}
+
+fn roots_with(path: &Path) -> Result<RootCerts> {
+    let shown = path.display();
+    let pem = std::fs::read(path)
+        .map_err(|error| Error::internal(format!("UPSTREAM_CA_FILE {shown} cannot be read"), error))?;
+    let mut certificates: Vec<Certificate<'static>> = Vec::new();
+    for item in ureq::tls::parse_pem(&pem) {
+        let item =
+            item.map_err(|error| Error::internal(format!("UPSTREAM_CA_FILE {shown} is not PEM"), error))?;
+        if let ureq::tls::PemItem::Certificate(certificate) = item {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(Error::new(Kind::Internal, format!("UPSTREAM_CA_FILE {shown} holds no certificate")));
+    }
+    let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+    certificates.extend(mozilla.map(|root| Certificate::from_der(root.as_ref())));
+    Ok(RootCerts::from(certificates))
+}
+
+/// Translates the client's errors. The sentences are the original's where it had one.
+fn translate(error: ureq::Error) -> Error {
+    let (kind, message) = match &error {
+        ureq::Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<ClientLeft>()) => {
+            (Kind::ClientGone, "The client has left")
+        }
+        ureq::Error::Timeout(Timeout::Connect) => {
+            (Kind::UpstreamTimeout, "Connection timed out to Claude API server")
+        }
+        ureq::Error::Timeout(_) => (Kind::UpstreamTimeout, "Request timeout"),
+        ureq::Error::HostNotFound => (Kind::Upstream, "Unable to resolve Claude API hostname"),
+        ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
+            (Kind::Upstream, "The account's proxy refused the connection")
+        }
+        ureq::Error::Io(io) => match io.kind() {
+            io::ErrorKind::ConnectionRefused => (Kind::Upstream, "Connection refused by Claude API server"),
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => (Kind::UpstreamTimeout, "Request timeout"),
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => (Kind::Upstream, "Connection reset by Claude API server"),
+            _ => (Kind::Upstream, "Upstream request failed"),
+        },
+        _ => (Kind::Upstream, "Upstream request failed"),
+    };
+    Error::from_source(kind, message, error)
+}
+
+/// Addresses that were looked up lately: ureq asks before every request, also when a pooled connection serves it.
+#[derive(Debug, Default)]
+struct Names {
+    known: Mutex<HashMap<String, (Instant, Vec<std::net::SocketAddr>)>>,
+}
+
+#[derive(Debug)]
+struct CachedNames(Arc<Names>);
+
+impl Resolver for CachedNames {
+    fn resolve(
+        &self,
+        uri: &http::Uri,
+        _: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().ok_or(ureq::Error::HostNotFound)?.trim_matches(['[', ']']);
+        let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
+            Some("https") => 443,
+            Some("socks5" | "socks5h") => 1080,
+            _ => 80,
+        });
+        let key = format!("{host}:{port}");
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = known.get(&key).filter(|(at, _)| at.elapsed() < RESOLVED_FOR).map(|(_, found)| found.clone());
+        drop(known);
+        let found = match fresh {
+            Some(found) => found,
+            None => {
+                let found: Vec<_> =
+                    (host, port).to_socket_addrs().map_err(|_| ureq::Error::HostNotFound)?.collect();
+                known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+                if known.len() >= RESOLVED_MAX {
+                    known.clear();
+                }
+                known.insert(key, (Instant::now(), found.clone()));
+                found
+            }
+        };
+        let mut addresses = self.empty();
+        for address in found.into_iter().take(16) {
+            addresses.push(address);
+        }
+        if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
+    }
+}

@@ -1,0 +1,167 @@
+//! A request to a handler, and its answer, as values: no handler sees a socket.
+
+use super::dialect;
+use crate::http::{BodyError, Exchange, Head};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// Largest body of a request that is not relayed, in bytes: 10 MiB, as in the original.
+const BODY_BYTES_MAX: u64 = 10 * 1024 * 1024;
+
+/// A request to a handler.
+pub(crate) struct Call {
+    /// Its head.
+    pub(crate) head: Arc<Head>,
+    /// Path parameters, decoded, in the order of the pattern.
+    pub(crate) params: Vec<String>,
+    /// Its body: what JSON or a form said, else an empty object.
+    pub(crate) body: Map<String, Value>,
+}
+
+impl Call {
+    /// Reads the body of a request that has passed its guard.
+    pub(crate) fn read(
+        exchange: &mut Exchange,
+        head: Arc<Head>,
+        params: Vec<String>,
+        request_id: &str,
+    ) -> Result<Call, Answer> {
+        let mut call = Call { head, params, body: Map::new() };
+        if !call.head.has_body() {
+            return Ok(call);
+        }
+        let bytes = exchange.read_body(BODY_BYTES_MAX).map_err(|error| body_refused(&error, "10MB"))?;
+        let media_type = call.head.header("content-type").map(<[u8]>::to_ascii_lowercase).unwrap_or_default();
+        let media_type = String::from_utf8_lossy(&media_type);
+        match media_type.split(';').next().unwrap_or_default().trim() {
+            "application/json" if !bytes.is_empty() => {
+                let value: Value = serde_json::from_slice(&bytes)
+                    .map_err(|_| dialect::parse_fault(request_id, "The request body is not valid JSON"))?;
+                call.body = match value {
+                    Value::Object(members) => members,
+                    Value::Array(_) => Map::new(),
+                    _ => return Err(dialect::parse_fault(request_id, "The request body must be a JSON object")),
+                };
+            }
+            "application/x-www-form-urlencoded" => call.body = form(&bytes),
+            _ => {}
+        }
+        Ok(call)
+    }
+
+    /// The path parameter of a pattern that has one.
+    pub(crate) fn id(&self) -> &str {
+        self.params.first().map(String::as_str).unwrap_or_default()
+    }
+
+    /// A member of the body, unless it is absent or null.
+    pub(crate) fn member(&self, name: &str) -> Option<&Value> {
+        self.body.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A member of the body that is text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.body.get(name).and_then(Value::as_str)
+    }
+}
+
+/// Reads `name=value&…` (the URL standard's form encoding), without nesting.
+fn form(bytes: &[u8]) -> Map<String, Value> {
+    let text = String::from_utf8_lossy(bytes);
+    let decode = |part: &str| super::router::percent_decode(&part.replace('+', " ")).unwrap_or_default();
+    text.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decode(name), Value::String(decode(value))))
+        .collect()
+}
+
+/// The refusal of a body that could not be read. `limit` is how the original writes the bound.
+pub(crate) fn body_refused(error: &BodyError, limit: &str) -> Answer {
+    let (status, title, message) = match error {
+        BodyError::TooLarge => {
+            let body = json!({
+                "error": "Payload Too Large", "message": "Request body size exceeds limit", "limit": limit,
+            });
+            return Answer::json(413, &body);
+        }
+        BodyError::TooSlow => (408, "Request Timeout", "The request body came too slowly"),
+        BodyError::Malformed => (400, "Bad Request", "The request body is not framed as its head says"),
+        BodyError::Gone => (400, "Bad Request", "The request body ended before its announced length"),
+        BodyError::NoRoom => (503, "Service Unavailable", "Too many request bodies at the same time, try again"),
+    };
+    let answer = Answer::json(status, &json!({ "error": title, "message": message }));
+    if status == 503 { answer.with("Retry-After", "1") } else { answer }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Status code.
+    pub(crate) status: u16,
+    /// `Content-Type`.
+    pub(crate) content_type: &'static str,
+    /// Further header fields.
+    pub(crate) fields: Vec<(&'static str, String)>,
+    /// Body.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// An answer of JSON, compact, as the original writes it.
+    pub(crate) fn json(status: u16, body: &impl Serialize) -> Answer {
+        let (status, body) = match serde_json::to_vec(body) {
+            Ok(body) => (status, body),
+            Err(error) => {
+                log::error!("an answer could not be written as JSON: {error}");
+                (500, br#"{"error":"Internal Server Error","message":"Something went wrong"}"#.to_vec())
+            }
+        };
+        Answer { status, content_type: "application/json; charset=utf-8", fields: Vec::new(), body }
+    }
+
+    /// `{"success":true,"data":…}`.
+    pub(crate) fn data(data: impl Serialize) -> Answer {
+        #[derive(Serialize)]
+        struct Envelope<T> {
+            success: bool,
+            data: T,
+        }
+        Answer::json(200, &Envelope { success: true, data })
+    }
+
+    /// `{"success":true,"message":…}`.
+    pub(crate) fn done(message: &str) -> Answer {
+        Answer::json(200, &json!({ "success": true, "message": message }))
+    }
+
+    /// An answer without a body.
+    pub(crate) fn empty(status: u16) -> Answer {
+        Answer { status, content_type: "", fields: Vec::new(), body: Vec::new() }
+    }
+
+    /// An answer that is no JSON.
+    pub(crate) fn content(content_type: &'static str, body: Vec<u8>) -> Answer {
+        Answer { status: 200, content_type, fields: Vec::new(), body }
+    }
+
+    /// The same with a further header field.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
+        self.fields.push((name, value.into()));
+        self
+    }
+}
+
+/// An id for one request: eleven base-36 characters, new each time.
+pub(crate) fn request_id() -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    // Without random numbers nothing else of this program works either; an id that repeats is then the least harm.
+    let mut rest = getrandom::u64().unwrap_or_default();
+    let mut id = String::with_capacity(11);
+    for _ in 0..11 {
+        id.push(char::from(DIGITS[(rest % 36) as usize]));
+        rest /= 36;
+    }
+    id
+}

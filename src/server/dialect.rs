@@ -1,0 +1,163 @@
+//! How a refusal reads: the one table from error kind to status, and the two dialects. On relayed paths the contract's
+//! bodies where it fixes one, and the Anthropic shape where it does not; on all others the original's JSON.
+
+use super::call::Answer;
+use crate::error::{Error, Kind};
+use crate::http::{Fault, Head};
+use crate::model::time::{iso, now_ms};
+use crate::relay::admit::Refused;
+use serde_json::{Value, json};
+
+/// The status of each kind of error.
+fn status(kind: Kind) -> u16 {
+    match kind {
+        Kind::Invalid => 400,
+        Kind::Unauthorized => 401,
+        Kind::Forbidden => 403,
+        Kind::NotFound => 404,
+        Kind::TooLarge => 413,
+        Kind::Limited => 429,
+        Kind::Overloaded | Kind::NoAccount => 503,
+        Kind::Upstream => 502,
+        Kind::UpstreamTimeout => 504,
+        // Nobody reads it; the log shows that the client closed the request.
+        Kind::ClientGone => 499,
+        Kind::Internal => 500,
+    }
+}
+
+/// What a client may be told. The text of a fault of ours stays in the log.
+fn public_message(error: &Error) -> &str {
+    match error.kind() {
+        Kind::Internal => "Internal server error",
+        _ => error.message(),
+    }
+}
+
+/// An Anthropic error (upstream-facts 5.2).
+pub(crate) fn anthropic(status: u16, kind: &str, message: &str) -> Answer {
+    Answer::json(status, &json!({ "type": "error", "error": { "type": kind, "message": message } }))
+}
+
+/// `{"error":title,"message":…}` of an admin route whose work failed.
+pub(crate) fn titled(title: &'static str) -> impl Fn(Error) -> Answer {
+    move |error| {
+        if error.kind() == Kind::Internal {
+            log::error!("{title}: {error}");
+        }
+        Answer::json(status(error.kind()), &json!({ "error": title, "message": public_message(&error) }))
+    }
+}
+
+/// `{"error":text}` of an admin route whose input is at fault. The text is also the `message` that pages show.
+pub(crate) fn invalid(text: &str) -> Answer {
+    Answer::json(400, &json!({ "error": text, "message": text }))
+}
+
+/// `{"error":title,"message":…}`.
+pub(crate) fn plain(status: u16, title: &str, message: &str) -> Answer {
+    Answer::json(status, &json!({ "error": title, "message": message }))
+}
+
+/// A request whose body or path cannot be read, in the shape of the original's error handler.
+pub(crate) fn parse_fault(request_id: &str, message: &str) -> Answer {
+    let body = json!({
+        "error": "Bad Request", "message": message, "requestId": request_id, "timestamp": iso(now_ms()),
+    });
+    Answer::json(400, &body)
+}
+
+/// A path parameter whose percent-encoding is broken.
+pub(crate) fn bad_path(request_id: &str) -> Answer {
+    parse_fault(request_id, "The path is not valid percent-encoding")
+}
+
+/// Whether clients of the API call this path.
+fn is_relayed_path(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    ["api", "claude", "v1"].iter().any(|prefix| first.eq_ignore_ascii_case(prefix))
+}
+
+/// No such route.
+pub(crate) fn no_route(head: &Head) -> Answer {
+    let message = format!("Route {} not found", head.target());
+    if is_relayed_path(head.path()) {
+        return anthropic(404, "not_found_error", &message);
+    }
+    Answer::json(404, &json!({ "error": "Not Found", "message": message, "timestamp": iso(now_ms()) }))
+}
+
+/// Every worker is busy. On relayed paths the status that clients of the API know and retry by themselves.
+pub(crate) fn overloaded(head: &Head) -> Answer {
+    let message = "The relay is at its limit of simultaneous requests, try again";
+    let answer = if is_relayed_path(head.path()) {
+        anthropic(529, "overloaded_error", message)
+    } else {
+        plain(503, "Service Unavailable", message)
+    };
+    answer.with("Retry-After", "1")
+}
+
+/// A request that HTTP itself does not allow; its path may not be known, so both readings are given.
+pub(crate) fn malformed(fault: &Fault) -> Answer {
+    anthropic(fault.status, "invalid_request_error", fault.message)
+}
+
+/// A caller who may not be served: the contract's bodies.
+pub(crate) fn refused(refused: &Refused) -> Answer {
+    let invalid_key = |message: &str| plain(401, "Invalid API key", message);
+    match refused {
+        Refused::MissingKey => plain(
+            401,
+            "Missing API key",
+            "Please provide an API key in the x-api-key header or Authorization header",
+        ),
+        Refused::KeyLength => plain(401, "Invalid API key format", "API key format is invalid"),
+        Refused::KeyPrefix => invalid_key("Invalid API key format"),
+        Refused::UnknownKey => invalid_key("API key not found"),
+        Refused::DisabledKey => invalid_key("API key is disabled"),
+        Refused::ExpiredKey => invalid_key("API key has expired"),
+        Refused::Concurrency { current, limit } => Answer::json(
+            429,
+            &json!({
+                "error": "Concurrency limit exceeded",
+                "message": format!("Too many concurrent requests. Limit: {limit} concurrent requests"),
+                "currentConcurrency": current,
+                "concurrencyLimit": limit,
+            }),
+        ),
+        Refused::Model => Answer::json(
+            403,
+            &json!({ "error": { "type": "forbidden", "message": "暂无该模型访问权限" } }),
+        ),
+        Refused::Failed(error) => {
+            log::error!("an API key could not be checked: {error}");
+            let answer =
+                plain(503, "Authentication error", "Internal server error during authentication");
+            answer.with("Retry-After", "1")
+        }
+    }
+}
+
+/// A relayed request that got no answer: the contract's body, with the status that a client's retries understand.
+pub(crate) fn relay_failed(error: &Error) -> Answer {
+    let message = public_message(error);
+    let title = match error.kind() {
+        Kind::UpstreamTimeout => "Upstream timeout",
+        Kind::Upstream if message.starts_with("Connection refused") => "Upstream service unavailable",
+        Kind::Upstream if message.starts_with("Unable to resolve") => "Upstream hostname resolution failed",
+        Kind::Upstream => "Upstream connection error",
+        _ => "Relay service error",
+    };
+    let body: Value = json!({ "error": title, "message": message, "timestamp": iso(now_ms()) });
+    Answer::json(status(error.kind()), &body)
+}
+
+/// The `error.type` of an event that ends a stream.
+pub(crate) fn event_type(error: &Error) -> &'static str {
+    match error.kind() {
+        Kind::UpstreamTimeout => "timeout_error",
+        Kind::Overloaded => "overloaded_error",
+        _ => "api_error",
+    }
+}

@@ -1,0 +1,176 @@
+//! What is served: every path in one table, the guards, the admin's handlers, the pages, and the words of each refusal.
+
+mod accounts;
+mod assets;
+mod auth;
+mod call;
+mod dialect;
+mod fields;
+mod key_routes;
+mod keys;
+mod process;
+mod relayed;
+mod router;
+mod session;
+mod status;
+
+pub use auth::hash_password;
+pub use router::{Guard, routes};
+
+use crate::config::Config;
+use crate::http::{Canned, Exchange, Fault, Figures, Head, Pool, Service};
+use crate::relay::Relay;
+use crate::store::Store;
+use call::{Answer, Call};
+use router::{Found, Handler};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Everything that handlers share.
+pub struct Server {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<Store>,
+    pub(crate) relay: Relay,
+    pub(crate) figures: Arc<Figures>,
+    pub(crate) started: Instant,
+    /// Set when running answers must end now: the shutdown's grace is over.
+    pub(crate) give_up: Arc<AtomicBool>,
+    /// The file with the made-up first password, removed when it is changed.
+    pub(crate) first_password_file: PathBuf,
+    fields: fields::Template,
+}
+
+impl Server {
+    /// A server over its parts.
+    pub fn new(config: Config, store: Arc<Store>, relay: Relay, figures: Arc<Figures>) -> Server {
+        let fields = fields::Template::new(config.enable_cors, config.port);
+        let first_password_file = config.data_dir.join("init.json");
+        Server {
+            config,
+            store,
+            relay,
+            figures,
+            started: Instant::now(),
+            give_up: Arc::default(),
+            first_password_file,
+            fields,
+        }
+    }
+
+    /// Ends running answers with an error that their clients can read.
+    pub fn give_up(&self) {
+        self.give_up.store(true, Ordering::Relaxed);
+    }
+
+    /// How often the background thread's jobs run, milliseconds.
+    pub fn cleanup_interval_ms(&self) -> u64 {
+        self.config.cleanup_interval_ms
+    }
+
+    /// Removes sessions that have ended by now. Gives back how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn prune_sessions(&self, now_ms: i64) -> crate::error::Result<usize> {
+        let idle_max = self.session_timeout_ms();
+        let life_max = idle_max.saturating_mul(session::ABSOLUTE_LIFE_FACTOR);
+        self.store.prune_sessions(now_ms.saturating_sub(idle_max), now_ms.saturating_sub(life_max))
+    }
+
+    /// Folds the write-ahead log into the database.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn checkpoint(&self) -> crate::error::Result<()> {
+        self.store.checkpoint()
+    }
+
+    fn answer(&self, exchange: Exchange, request_id: &str, answer: Answer) {
+        let head = exchange.head_arc();
+        let mut fields = self.fields.of(&head, Some(request_id));
+        for (name, value) in &answer.fields {
+            fields.push(name, value);
+        }
+        if !answer.body.is_empty() {
+            fields.push("Content-Type", answer.content_type);
+        }
+        log::debug!("answered id={request_id} {} {} status={}", head.method(), head.path(), answer.status);
+        if let Err(error) = exchange.answer(answer.status, fields, &answer.body) {
+            log::debug!("id={request_id} the client left before its answer: {error}");
+        }
+    }
+
+    /// Runs a handler that answers with one value, behind its guard.
+    fn handle(&self, exchange: &mut Exchange, handler: &Handler, params: Vec<String>, id: &str) -> Result<Answer, Answer> {
+        let head = exchange.head_arc();
+        match handler {
+            Handler::Open(serve) => {
+                let call = Call::read(exchange, head, params, id)?;
+                serve(self, &call)
+            }
+            Handler::Admin(serve) => {
+                let admin = session::admin(self, &head)?;
+                let call = Call::read(exchange, head, params, id)?;
+                serve(self, &admin, &call)
+            }
+            Handler::Key(serve) => {
+                let key = relayed::identify(self, &head)?;
+                let call = Call::read(exchange, head, params, id)?;
+                serve(self, &key, &call)
+            }
+            Handler::Relayed => Err(Answer::json(500, &serde_json::json!({ "error": "not reached" }))),
+        }
+    }
+}
+
+impl Service for Server {
+    fn pool(&self, head: &Head) -> Pool {
+        match router::find(head.method(), head.path()) {
+            Found::Route(route, _) if matches!(route.handler, Handler::Relayed) => Pool::Relay,
+            _ => Pool::Control,
+        }
+    }
+
+    fn serve(&self, mut exchange: Exchange) {
+        let id = call::request_id();
+        let head = exchange.head_arc();
+        let answer = match router::find(head.method(), head.path()) {
+            Found::Route(route, _) if matches!(route.handler, Handler::Relayed) => {
+                return relayed::serve(self, exchange, &id);
+            }
+            Found::Route(route, params) => {
+                self.handle(&mut exchange, &route.handler, params, &id).unwrap_or_else(|refusal| refusal)
+            }
+            Found::Options => Answer::empty(204),
+            Found::Nothing => dialect::no_route(&head),
+            Found::BadEncoding => dialect::bad_path(&id),
+        };
+        self.answer(exchange, &id, answer);
+    }
+
+    fn overloaded(&self, head: &Head) -> Canned {
+        log::warn!("refused {} {}: every worker is busy", head.method(), head.path());
+        self.canned(Some(head), dialect::overloaded(head))
+    }
+
+    fn malformed(&self, fault: &Fault) -> Canned {
+        log::debug!("refused a malformed request: {}", fault.message);
+        self.canned(None, dialect::malformed(fault))
+    }
+}
+
+impl Server {
+    fn canned(&self, head: Option<&Head>, answer: Answer) -> Canned {
+        let mut fields = match head {
+            Some(head) => self.fields.of(head, None),
+            None => self.fields.bare(),
+        };
+        for (name, value) in &answer.fields {
+            fields.push(name, value);
+        }
+        fields.push("Content-Type", answer.content_type);
+        Canned { status: answer.status, fields, body: answer.body }
+    }
+}

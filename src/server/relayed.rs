@@ -1,0 +1,180 @@
+//! The main path's two ends: a client's request goes in, its answer comes out piece by piece.
+
+use super::Server;
+use super::call::{Answer as Whole, body_refused};
+use super::dialect;
+use super::fields::Template;
+use super::session::without_bearer;
+use crate::claude::request::{Shallow, error_event};
+use crate::error::{Error, Kind};
+use crate::http::{Client, Exchange, Head, Reply};
+use crate::model::ApiKey;
+use crate::model::time::now_ms;
+use crate::relay::admit::{self, Caller, Refused};
+use crate::relay::{Answer, Departed, Request, Tag};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Ends an event that was cut in its middle: clients skip a `ping`, whatever its data.
+const CUT_EVENT_END: &[u8] = b"\nevent: ping\n\n";
+
+/// The key of a request: `x-api-key`, else `Authorization`, else `api-key`.
+fn key_of(head: &Head) -> Option<&str> {
+    let field = |name: &str| head.header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
+    field("x-api-key")
+        .filter(|key| !key.is_empty())
+        .or_else(|| field("authorization").map(without_bearer).filter(|key| !key.is_empty()))
+        .or_else(|| field("api-key").filter(|key| !key.is_empty()))
+}
+
+/// The guard of routes that only report to a key holder.
+///
+/// # Errors
+/// The contract's refusals (section 13.1).
+pub(crate) fn identify(server: &Server, head: &Head) -> Result<ApiKey, Whole> {
+    admit::identify(&server.store, &server.config.api_key_prefix, key_of(head))
+        .map_err(|refused| dialect::refused(&refused))
+}
+
+/// Relays one request. An account that fails before its answer starts would be left for the next one; once the answer
+/// has started it belongs to the client.
+pub(crate) fn serve(server: &Server, mut exchange: Exchange, request_id: &str) {
+    let head = exchange.head_arc();
+    let (at, at_ms) = (Instant::now(), now_ms());
+    let opened = open(server, &mut exchange, &head, |model| Tag {
+        request_id: request_id.to_owned(),
+        at_ms,
+        at,
+        model,
+    });
+    match opened {
+        Ok(answer) => pass_on(server, exchange, &head, answer, request_id),
+        Err(refusal) => {
+            log::warn!("refused id={request_id} {} status={}", head.path(), refusal.status);
+            server.answer(exchange, request_id, refusal);
+        }
+    }
+}
+
+/// Admits, reads the body, and waits for the upstream's head.
+fn open(
+    server: &Server,
+    exchange: &mut Exchange,
+    head: &Head,
+    tag: impl FnOnce(Option<String>) -> Tag,
+) -> Result<Answer, Whole> {
+    let refused = |refused: Refused| dialect::refused(&refused);
+    let caller = server.relay.admit(key_of(head)).map_err(refused)?;
+    let bytes_max = server.config.request_body_bytes_max;
+    let limit = format!("{}MB", bytes_max / (1024 * 1024));
+    let body = exchange.read_body(bytes_max).map_err(|error| body_refused(&error, &limit))?;
+    let shallow = Shallow::read(&body)
+        .map_err(|_| dialect::plain(400, "Invalid request", "Request body must be a valid JSON object"))?;
+    check(&caller, &shallow)?;
+    let fields: Vec<(&str, &[u8])> = head.headers().collect();
+    let request = Request {
+        fields: &fields,
+        query: head.query(),
+        body: &body,
+        tag: tag(shallow.model.as_deref().map(str::to_owned)),
+        departed: departed(server, exchange),
+    };
+    // The body lives until the upstream's head is there, not for the length of the answer.
+    server.relay.relay(caller, request).map_err(|error| {
+        log::warn!("a request got no answer: {error}");
+        dialect::relay_failed(&error)
+    })
+}
+
+/// What the original checks of a request's body; all else is the upstream's to judge.
+fn check(caller: &Caller, shallow: &Shallow<'_>) -> Result<(), Whole> {
+    if !shallow.messages_is_array {
+        let message = "Missing or invalid field: messages (must be an array)";
+        return Err(dialect::plain(400, "Invalid request", message));
+    }
+    if shallow.messages_is_empty {
+        return Err(dialect::plain(400, "Invalid request", "Messages array cannot be empty"));
+    }
+    if !caller.key.allows_model(shallow.model.as_deref()) {
+        return Err(dialect::refused(&Refused::Model));
+    }
+    Ok(())
+}
+
+/// Whether nobody waits for the answer any more: the client has left, or this process must end now.
+fn departed(server: &Server, exchange: &Exchange) -> Departed {
+    let (client, give_up) = (exchange.client(), Arc::clone(&server.give_up));
+    Arc::new(move || give_up.load(Ordering::Relaxed) || client.as_ref().is_none_or(Client::is_gone))
+}
+
+/// Passes the answer on as it comes.
+fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer, request_id: &str) {
+    let mut fields = server.fields.of(head, Some(request_id));
+    for (name, value) in crate::claude::headers::downward(answer.fields()) {
+        if !Template::is_ours(name) && !name.eq_ignore_ascii_case("x-request-id") {
+            fields.push(name, value);
+        }
+    }
+    if answer.is_stream() {
+        // Proxies in front of the relay must not hold events back.
+        fields.push("X-Accel-Buffering", "no");
+        let mut reply = exchange.begin(answer.status(), fields, None);
+        if reply.flush_head().is_ok() {
+            pump(server, &mut answer, reply, request_id);
+        }
+        return;
+    }
+    // A whole answer that breaks off before its first piece can still be told as an error.
+    match answer.next_piece().map(|piece| piece.map(<[u8]>::to_vec)) {
+        Ok(first) => {
+            let mut reply = exchange.begin(answer.status(), fields, answer.length());
+            let sent = first.map_or(Ok(()), |piece| reply.write(&piece));
+            if sent.is_ok() {
+                pump(server, &mut answer, reply, request_id);
+            }
+        }
+        Err(error) => {
+            log::warn!("id={request_id} the answer broke off: {error}");
+            server.answer(exchange, request_id, dialect::relay_failed(&error));
+        }
+    }
+}
+
+fn pump(server: &Server, answer: &mut Answer, mut reply: Reply, request_id: &str) {
+    loop {
+        let sent = match answer.next_piece() {
+            Ok(Some(piece)) => reply.write(piece),
+            Ok(None) => {
+                if let Err(error) = reply.finish() {
+                    log::debug!("id={request_id} the client left at the end: {error}");
+                }
+                return;
+            }
+            Err(error) => return break_off(server, answer, reply, &error, request_id),
+        };
+        if let Err(error) = sent {
+            log::debug!("id={request_id} the client left: {error}");
+            return;
+        }
+    }
+}
+
+/// Ends an answer that the upstream did not: with an error event in a stream, with an aborted connection otherwise. It
+/// never looks whole.
+fn break_off(server: &Server, answer: &Answer, mut reply: Reply, error: &Error, request_id: &str) {
+    log::warn!("id={request_id} the answer broke off: {error}");
+    let is_ending = server.give_up.load(Ordering::Relaxed);
+    if !answer.is_stream() || (error.kind() == Kind::ClientGone && !is_ending) {
+        return;
+    }
+    let message = if is_ending { "The relay is shutting down" } else { error.message() };
+    let mut last = Vec::new();
+    if !answer.is_at_boundary() {
+        last.extend_from_slice(CUT_EVENT_END);
+    }
+    last.extend_from_slice(&error_event(dialect::event_type(error), message));
+    if reply.write(&last).and_then(|()| reply.finish()).is_err() {
+        log::debug!("id={request_id} the client left before it could be told");
+    }
+}

@@ -1,0 +1,199 @@
+//! Every path in one table, each with its guard and its handler. The kind of handler *is* the guard: one that needs an
+//! admin cannot be called without one, and a path that is not listed is not served.
+
+use super::call::{Answer, Call};
+use super::session::Admin;
+use super::{Server, accounts, assets, auth, key_routes, keys, status};
+use crate::model::ApiKey;
+
+type Outcome = Result<Answer, Answer>;
+
+/// What serves a path, and behind which guard.
+pub(crate) enum Handler {
+    /// Everyone.
+    Open(fn(&Server, &Call) -> Outcome),
+    /// The admin.
+    Admin(fn(&Server, &Admin, &Call) -> Outcome),
+    /// The holder of an API key, for reports: takes no permit.
+    Key(fn(&Server, &ApiKey, &Call) -> Outcome),
+    /// The holder of an API key, for the main path: on a relay worker, with a permit.
+    Relayed,
+}
+
+/// Who may call a path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Guard {
+    /// Everyone.
+    Open,
+    /// The admin.
+    Admin,
+    /// The holder of an API key.
+    Key,
+}
+
+pub(crate) struct Route {
+    method: &'static str,
+    /// Segments; one that begins with `:` is a parameter.
+    path: &'static str,
+    pub(crate) handler: Handler,
+}
+
+const fn route(method: &'static str, path: &'static str, handler: Handler) -> Route {
+    Route { method, path, handler }
+}
+
+static ROUTES: &[Route] = &[
+    route("POST", "/api/v1/messages", Handler::Relayed),
+    route("POST", "/claude/v1/messages", Handler::Relayed),
+    route("POST", "/v1/messages", Handler::Relayed),
+    route("GET", "/api/v1/key-info", Handler::Key(key_routes::key_info)),
+    route("GET", "/claude/v1/key-info", Handler::Key(key_routes::key_info)),
+    route("GET", "/v1/key-info", Handler::Key(key_routes::key_info)),
+    route("GET", "/api/v1/usage", Handler::Key(key_routes::usage)),
+    route("GET", "/claude/v1/usage", Handler::Key(key_routes::usage)),
+    route("GET", "/v1/usage", Handler::Key(key_routes::usage)),
+    route("GET", "/", Handler::Open(status::root)),
+    route("HEAD", "/api", Handler::Open(status::probe)),
+    route("HEAD", "/claude", Handler::Open(status::probe)),
+    route("GET", "/health", Handler::Open(status::health)),
+    route("GET", "/api/health", Handler::Open(status::api_health)),
+    route("POST", "/web/auth/login", Handler::Open(auth::login)),
+    route("POST", "/web/auth/logout", Handler::Open(auth::logout)),
+    route("POST", "/web/auth/change-password", Handler::Open(auth::change_password)),
+    route("GET", "/web/auth/user", Handler::Open(auth::user)),
+    route("POST", "/web/auth/refresh", Handler::Open(auth::refresh)),
+    route("GET", "/web", Handler::Open(assets::index)),
+    route("GET", "/web/assets/:file", Handler::Open(assets::asset)),
+    route("GET", "/admin/api-keys", Handler::Admin(keys::list)),
+    route("POST", "/admin/api-keys", Handler::Admin(keys::create)),
+    route("PUT", "/admin/api-keys/:keyId", Handler::Admin(keys::update)),
+    route("DELETE", "/admin/api-keys/:keyId", Handler::Admin(keys::delete)),
+    route("GET", "/admin/claude-accounts", Handler::Admin(accounts::list)),
+    route("POST", "/admin/claude-accounts", Handler::Admin(accounts::create)),
+    route("PUT", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::update)),
+    route("DELETE", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::delete)),
+];
+
+/// Every route: method, path pattern, guard. For tests that must not forget a new one.
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, Guard)> {
+    ROUTES.iter().map(|route| {
+        let guard = match route.handler {
+            Handler::Open(_) => Guard::Open,
+            Handler::Admin(_) => Guard::Admin,
+            Handler::Key(_) | Handler::Relayed => Guard::Key,
+        };
+        (route.method, route.path, guard)
+    })
+}
+
+/// What a path leads to.
+pub(crate) enum Found {
+    /// A route and its decoded parameters.
+    Route(&'static Route, Vec<String>),
+    /// Any path, asked for its options.
+    Options,
+    /// No such route.
+    Nothing,
+    /// A parameter whose percent-encoding is broken.
+    BadEncoding,
+}
+
+/// Finds the route: paths are case-insensitive, a trailing slash is accepted, every GET route answers HEAD.
+pub(crate) fn find(method: &str, path: &str) -> Found {
+    if method == "OPTIONS" {
+        return Found::Options;
+    }
+    let path = path.strip_suffix('/').unwrap_or(path);
+    for route in ROUTES {
+        let is_method = route.method == method || (method == "HEAD" && route.method == "GET");
+        if is_method && matches(route.path, path) {
+            return parameters(route, path);
+        }
+    }
+    Found::Nothing
+}
+
+fn matches(pattern: &str, path: &str) -> bool {
+    let pattern = pattern.strip_suffix('/').unwrap_or(pattern);
+    let (mut expected, mut found) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (expected.next(), found.next()) {
+            (None, None) => return true,
+            (Some(expected), Some(found)) => {
+                let fits = if expected.starts_with(':') {
+                    !found.is_empty()
+                } else {
+                    expected.eq_ignore_ascii_case(found)
+                };
+                if !fits {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
+}
+
+fn parameters(route: &'static Route, path: &str) -> Found {
+    let pairs = route.path.split('/').zip(path.split('/'));
+    let decoded: Option<Vec<String>> =
+        pairs.filter(|(name, _)| name.starts_with(':')).map(|(_, value)| percent_decode(value)).collect();
+    decoded.map_or(Found::BadEncoding, |params| Found::Route(route, params))
+}
+
+/// Decodes `%xx` (RFC 3986 section 2.1). `None` when it is broken or no UTF-8.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        decoded.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(method: &str, path: &str) -> Option<&'static str> {
+        match find(method, path) {
+            Found::Route(route, _) => Some(route.path),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn paths_are_found_as_the_original_finds_them() {
+        for (method, path, expected) in [
+            ("POST", "/api/v1/messages", Some("/api/v1/messages")),
+            ("POST", "/API/V1/Messages/", Some("/api/v1/messages")),
+            ("POST", "/v1/messages", Some("/v1/messages")),
+            ("GET", "/v1/messages", None),
+            ("POST", "/api/v1/messages/batches", None),
+            ("HEAD", "/health", Some("/health")),
+            ("GET", "/", Some("/")),
+            ("HEAD", "/", Some("/")),
+            ("GET", "//", None),
+            ("GET", "/web/", Some("/web")),
+            ("PUT", "/admin/api-keys/a%20b", Some("/admin/api-keys/:keyId")),
+            ("PUT", "/admin/api-keys/", None),
+            ("DELETE", "/admin/api-keys/a/b", None),
+        ] {
+            assert_eq!(pattern(method, path), expected, "{method} {path}");
+        }
+        assert!(matches!(find("PUT", "/admin/api-keys/%zz"), Found::BadEncoding));
+        assert!(matches!(find("OPTIONS", "/anything"), Found::Options));
+    }
+
+    #[test]
+    fn everything_under_admin_is_guarded() {
+        for (method, path, guard) in routes() {
+            assert_eq!(path.starts_with("/admin"), guard == Guard::Admin, "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What anyone may ask about the process. Nothing here waits for an upstream.
+
+use super::Server;
+use super::call::{Answer, Call};
+use super::process;
+use crate::model::time::{iso, now_ms};
+use serde_json::json;
+use std::time::Instant;
+
+type Outcome = Result<Answer, Answer>;
+
+/// What the original calls itself; scripts look for it.
+const SERVICE: &str = "claude-relay-service";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// `GET /`: to the pages; and the probe that clients send before anything else.
+pub(crate) fn root(_: &Server, call: &Call) -> Outcome {
+    if call.head.method() == "HEAD" {
+        return Ok(Answer::empty(200));
+    }
+    let answer = Answer { status: 302, ..Answer::content("text/plain; charset=utf-8", b"Found. Redirecting to /web".to_vec()) };
+    Ok(answer.with("Location", "/web").with("Vary", "Accept"))
+}
+
+/// `HEAD /api` and `HEAD /claude`: the probe of a client that is given this base URL.
+pub(crate) fn probe(_: &Server, _: &Call) -> Outcome {
+    Ok(Answer::empty(200))
+}
+
+/// `GET /health`.
+pub(crate) fn health(server: &Server, _: &Call) -> Outcome {
+    let start = Instant::now();
+    let is_healthy = server.store.is_healthy();
+    let latency = format!("{}ms", start.elapsed().as_millis());
+    let database = if is_healthy {
+        json!({ "status": "healthy", "connected": true, "latency": latency })
+    } else {
+        json!({ "status": "unhealthy", "connected": false, "error": "The database does not answer" })
+    };
+    let resident = format!("{}MB", process::resident_bytes() / (1024 * 1024));
+    let now = iso(now_ms());
+    let body = json!({
+        "status": if is_healthy { "healthy" } else { "unhealthy" },
+        "service": SERVICE,
+        "version": VERSION,
+        "timestamp": now,
+        "uptime": uptime_s(server),
+        "memory": { "used": resident, "total": resident, "external": "0MB" },
+        // The member keeps its name for scripts that read it; the store is SQLite.
+        "components": {
+            "redis": database,
+            "logger": { "status": "healthy", "healthy": true, "timestamp": now },
+        },
+        "stats": { "requests": server.figures.served(), "errors": 0, "warnings": 0 },
+    });
+    Ok(Answer::json(if is_healthy { 200 } else { 503 }, &body))
+}
+
+/// `GET /api/health`: whether any account can serve.
+pub(crate) fn api_health(server: &Server, _: &Call) -> Outcome {
+    let accounts = server.store.accounts();
+    let active = accounts.iter().filter(|account| account.is_usable()).count();
+    let body = json!({
+        "status": if active > 0 { "healthy" } else { "unhealthy" },
+        "service": SERVICE,
+        "version": VERSION,
+        "healthy": active > 0,
+        "activeAccounts": active,
+        "totalAccounts": accounts.len(),
+        "timestamp": iso(now_ms()),
+    });
+    Ok(Answer::json(if active > 0 { 200 } else { 503 }, &body))
+}
+
+fn uptime_s(server: &Server) -> f64 {
+    (server.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+}

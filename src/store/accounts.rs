@@ -1,0 +1,232 @@
+//! Accounts: the roster that selection reads, and the named verbs that change an account. There is no "save it all".
+
+use super::Store;
+use crate::error::{Error, Result};
+use crate::model::time::now_ms;
+use crate::model::{Account, AccountKind, AccountType, Proxy, Sensitive, secret};
+use rusqlite::{Connection, OptionalExtension, named_params};
+use std::sync::{Arc, PoisonError};
+
+/// Reads all accounts, oldest first.
+const ALL: &str = "SELECT * FROM accounts ORDER BY seq";
+
+/// What an admin may set on an account. `None` leaves a member as it is; an outer `Some(None)` clears it.
+#[derive(Default)]
+pub struct AccountDraft {
+    /// Name.
+    pub name: Option<String>,
+    /// Description.
+    pub description: Option<String>,
+    /// Kind; set at creation only.
+    pub kind: Option<AccountKind>,
+    /// Shared or dedicated.
+    pub account_type: Option<AccountType>,
+    /// The admin's switch.
+    pub is_active: Option<bool>,
+    /// Whether the pool may choose it.
+    pub schedulable: Option<bool>,
+    /// 1–100.
+    pub priority: Option<i64>,
+    /// E-mail address.
+    pub email: Option<String>,
+    /// Password of the original's form; kept sealed, used for nothing.
+    pub password: Option<String>,
+    /// Access and refresh token with their life.
+    pub tokens: Option<TokenPair>,
+    /// A refresh token alone.
+    pub refresh_token: Option<String>,
+    /// API key of the Console.
+    pub api_key: Option<String>,
+    /// Base URL.
+    pub base_url: Option<Option<String>>,
+    /// Proxy.
+    pub proxy: Option<Option<Proxy>>,
+}
+
+/// What a token endpoint grants.
+#[derive(Clone, Debug)]
+pub struct TokenPair {
+    /// Access token.
+    pub access_token: Sensitive,
+    /// Refresh token; `None` keeps the one there is.
+    pub refresh_token: Option<Sensitive>,
+    /// End of the access token's life, Unix milliseconds.
+    pub expires_at_ms: Option<i64>,
+    /// Scopes; empty keeps those there are.
+    pub scopes: Vec<String>,
+}
+
+impl Store {
+    /// All accounts as they stand. Cheap: the list is shared, not copied.
+    pub fn accounts(&self) -> Arc<Vec<Arc<Account>>> {
+        self.roster.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One account as it stands.
+    pub fn account_by_id(&self, id: &str) -> Option<Arc<Account>> {
+        self.accounts().iter().find(|account| account.id == id).cloned()
+    }
+
+    /// Makes an account and gives it back as it stands.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn create_account(&self, draft: &AccountDraft) -> Result<Arc<Account>> {
+        let id = secret::new_uuid().map_err(|error| Error::internal("no random numbers", error.to_string()))?;
+        let mut db = self.write();
+        let transaction = db.transaction()?;
+        transaction.execute(
+            "INSERT INTO accounts (id, name, description, kind, account_type, is_active, schedulable, priority,
+                 status, error_message, email, password, access_token, refresh_token, api_key, proxy, scopes, created_at_ms)
+             VALUES (:id, '', '', :kind, 'shared', 1, 1, 50, 'created', '', '', '', '', '', '', '', '', :now)",
+            named_params! {
+                ":id": id,
+                ":kind": draft.kind.unwrap_or(AccountKind::OAuth).as_str(),
+                ":now": now_ms(),
+            },
+        )?;
+        self.apply(&transaction, &id, draft)?;
+        transaction.commit()?;
+        self.reload_roster(&db)?;
+        drop(db);
+        self.account_by_id(&id).ok_or_else(|| Error::not_found("Account not found"))
+    }
+
+    /// Changes what the draft names.
+    ///
+    /// # Errors
+    /// No such account; SQLite's.
+    pub fn update_account(&self, id: &str, draft: &AccountDraft) -> Result<()> {
+        let mut db = self.write();
+        let transaction = db.transaction()?;
+        let changed = transaction.execute(
+            "UPDATE accounts SET updated_at_ms = :now WHERE id = :id",
+            named_params! { ":id": id, ":now": now_ms() },
+        )?;
+        if changed == 0 {
+            return Err(Error::not_found("Account not found"));
+        }
+        self.apply(&transaction, id, draft)?;
+        transaction.commit()?;
+        self.reload_roster(&db)
+    }
+
+    /// Removes an account and its secrets. What it served stays in the ledger.
+    ///
+    /// # Errors
+    /// No such account; SQLite's.
+    pub fn delete_account(&self, id: &str) -> Result<()> {
+        let db = self.write();
+        if db.execute("DELETE FROM accounts WHERE id = ?1", [id])? == 0 {
+            return Err(Error::not_found("Account not found"));
+        }
+        self.reload_roster(&db)
+    }
+
+    /// Puts a refreshed token pair in place, durably: when this returns, a power cut cannot lose it. A refresh token works
+    /// once, so nothing may use the new access token before.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn rotate_tokens(&self, id: &str, pair: &TokenPair) -> Result<()> {
+        let mut db = self.write();
+        let transaction = db.transaction()?;
+        self.set_tokens(&transaction, id, pair)?;
+        transaction.commit()?;
+        self.reload_roster(&db)
+    }
+
+    /// Marks an account whose credential was refused for good, until an admin acts.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn mark_account_error(&self, id: &str, message: &str) -> Result<()> {
+        let db = self.write();
+        db.execute(
+            "UPDATE accounts SET status = 'error', error_message = ?2 WHERE id = ?1",
+            [id, message],
+        )?;
+        self.reload_roster(&db)
+    }
+
+    fn apply(&self, db: &Connection, id: &str, draft: &AccountDraft) -> Result<()> {
+        let seal = |clear: &String| self.seal(clear);
+        db.execute(
+            "UPDATE accounts SET
+                 name = coalesce(:name, name), description = coalesce(:description, description),
+                 account_type = coalesce(:account_type, account_type), is_active = coalesce(:is_active, is_active),
+                 schedulable = coalesce(:schedulable, schedulable), priority = coalesce(:priority, priority),
+                 email = coalesce(:email, email), password = coalesce(:password, password),
+                 refresh_token = coalesce(:refresh_token, refresh_token)
+             WHERE id = :id",
+            named_params! {
+                ":id": id, ":name": draft.name, ":description": draft.description,
+                ":account_type": draft.account_type.map(AccountType::as_str),
+                ":is_active": draft.is_active, ":schedulable": draft.schedulable, ":priority": draft.priority,
+                ":email": draft.email.as_ref().map(seal).transpose()?,
+                ":password": draft.password.as_ref().map(seal).transpose()?,
+                ":refresh_token": draft.refresh_token.as_ref().map(seal).transpose()?,
+            },
+        )?;
+        if let Some(key) = &draft.api_key {
+            db.execute(
+                "UPDATE accounts SET api_key = ?2, status = 'active', error_message = '' WHERE id = ?1",
+                [id, self.seal(key)?.as_str()],
+            )?;
+        }
+        if let Some(url) = &draft.base_url {
+            db.execute("UPDATE accounts SET base_url = ?2 WHERE id = ?1", (id, url))?;
+        }
+        if let Some(proxy) = &draft.proxy {
+            let json = proxy.as_ref().map(Proxy::to_stored).unwrap_or_default();
+            db.execute("UPDATE accounts SET proxy = ?2 WHERE id = ?1", [id, self.seal(&json)?.as_str()])?;
+        }
+        if let Some(pair) = &draft.tokens {
+            self.set_tokens(db, id, pair)?;
+        }
+        Ok(())
+    }
+
+    fn set_tokens(&self, db: &Connection, id: &str, pair: &TokenPair) -> Result<()> {
+        let refresh = pair.refresh_token.as_ref().map(|token| self.seal(token.expose())).transpose()?;
+        let scopes = Some(pair.scopes.join(" ")).filter(|scopes| !scopes.is_empty());
+        db.execute(
+            "UPDATE accounts SET access_token = :access, refresh_token = coalesce(:refresh, refresh_token),
+                 expires_at_ms = :expires, scopes = coalesce(:scopes, scopes), status = 'active', error_message = '',
+                 last_refresh_at_ms = :now
+             WHERE id = :id",
+            named_params! {
+                ":id": id, ":access": self.seal(pair.access_token.expose())?, ":refresh": refresh,
+                ":expires": pair.expires_at_ms, ":scopes": scopes, ":now": now_ms(),
+            },
+        )?;
+        Ok(())
+    }
+
+    fn seal(&self, clear: &str) -> Result<String> {
+        self.cipher.seal(clear).map_err(|error| Error::internal("sealing a secret failed", error.to_string()))
+    }
+
+    /// Reads the accounts anew. Called under the writer's lock, so that an older list never replaces a newer one.
+    pub(super) fn reload_roster(&self, db: &Connection) -> Result<()> {
+        let mut statement = db.prepare_cached(ALL)?;
+        let mut rows = statement.query([])?;
+        let mut roster = Vec::new();
+        while let Some(row) = rows.next()? {
+            roster.push(Arc::new(self.account(row)?));
+        }
+        *self.roster.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(roster);
+        Ok(())
+    }
+
+    /// When each account was last used according to the ledger's thread, for a list. Selection keeps its own clock.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn account_last_used_ms(&self, id: &str) -> Result<Option<i64>> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached("SELECT last_used_at_ms FROM accounts WHERE id = ?1")?;
+            Ok(statement.query_row([id], |row| row.get("last_used_at_ms")).optional()?.flatten())
+        })
+    }
+}

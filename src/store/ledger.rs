@@ -1,0 +1,229 @@
+//! The ledger's one writer: a thread that commits the lines that have come, together with their sums, in one transaction.
+//!
+//! A worker hands over its line and waits for the commit before it sends its last bytes. Lines that arrive while a commit
+//! runs are taken by the next one, so a busy relay pays one commit for many lines and an idle one waits for nothing.
+
+use crate::error::{Error, Kind, Result};
+use crate::model::time::Buckets;
+use crate::model::{Line, Usage};
+use jiff::tz::TimeZone;
+use rusqlite::{Connection, TransactionBehavior, named_params};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+/// Lines that wait for the writer; past that, workers wait.
+const QUEUE_LINES_MAX: usize = 4096;
+/// Lines of one transaction.
+const BATCH_LINES_MAX: usize = 512;
+/// Tries of one batch before its workers are told that it cannot be kept.
+const TRIES: u32 = 3;
+/// The longest a worker waits for a commit.
+const COMMIT_WAIT_MAX: Duration = Duration::from_secs(30);
+
+const PENDING: u8 = 0;
+const COMMITTED: u8 = 1;
+const FAILED: u8 = 2;
+
+/// A line on its way into the ledger.
+pub struct Receipt {
+    state: Arc<AtomicU8>,
+}
+
+impl Receipt {
+    /// Waits until the line is committed. To be called by the thread that handed the line over.
+    ///
+    /// # Errors
+    /// The line could not be kept: the disk is full, or the writer is gone.
+    pub fn wait(self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            match self.state.load(Ordering::Acquire) {
+                COMMITTED => return Ok(()),
+                PENDING if start.elapsed() < COMMIT_WAIT_MAX => {
+                    thread::park_timeout(Duration::from_secs(1));
+                }
+                _ => return Err(Error::new(Kind::Internal, "the ledger line could not be committed")),
+            }
+        }
+    }
+}
+
+struct Entry {
+    line: Line,
+    state: Arc<AtomicU8>,
+    worker: Thread,
+}
+
+impl Entry {
+    fn settle(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+        self.worker.unpark();
+    }
+}
+
+/// The hand-over to the ledger's thread.
+pub(super) struct Writer {
+    queue: Mutex<Option<SyncSender<Entry>>>,
+    waiting: Arc<AtomicUsize>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread on a connection of its own.
+    pub(super) fn start(db: Connection, zone: TimeZone) -> Result<Writer> {
+        let (sender, receiver) = sync_channel(QUEUE_LINES_MAX);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&waiting);
+        let thread = thread::Builder::new()
+            .name("ledger".into())
+            .stack_size(512 * 1024)
+            .spawn(move || run(db, &zone, &receiver, &counter))
+            .map_err(|error| Error::internal("cannot start the ledger's thread", error))?;
+        Ok(Writer { queue: Mutex::new(Some(sender)), waiting, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Hands a line over. Waits while the queue is full.
+    pub(super) fn send(&self, line: Line) -> Receipt {
+        let state = Arc::new(AtomicU8::new(PENDING));
+        let entry = Entry { line, state: Arc::clone(&state), worker: thread::current() };
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let sent = queue.is_some_and(|queue| queue.send(entry).is_ok());
+        if !sent {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            state.store(FAILED, Ordering::Release);
+        }
+        Receipt { state }
+    }
+
+    /// Lines that wait for their commit.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Commits what is queued and ends the thread.
+    pub(super) fn stop(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && thread.join().is_err()
+        {
+            log::error!("the ledger's thread had panicked");
+        }
+    }
+}
+
+fn run(mut db: Connection, zone: &TimeZone, queue: &Receiver<Entry>, waiting: &AtomicUsize) {
+    let mut batch = Vec::new();
+    while let Ok(entry) = queue.recv() {
+        batch.push(entry);
+        batch.extend(queue.try_iter().take(BATCH_LINES_MAX - 1));
+        let state = commit_with_retries(&mut db, zone, &batch);
+        waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        for entry in batch.drain(..) {
+            entry.settle(state);
+        }
+    }
+}
+
+fn commit_with_retries(db: &mut Connection, zone: &TimeZone, batch: &[Entry]) -> u8 {
+    for attempt in 1..=TRIES {
+        match commit(db, zone, batch) {
+            Ok(()) => return COMMITTED,
+            Err(error) => {
+                log::error!("{} ledger lines not committed (try {attempt} of {TRIES}): {error}", batch.len());
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+    FAILED
+}
+
+/// Which sum a line counts in: scope, subject, span, bucket, model (see `schema/`).
+type Sum = (i64, i64, i64, i64, String);
+
+fn commit(db: &mut Connection, zone: &TimeZone, batch: &[Entry]) -> rusqlite::Result<()> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut sums: BTreeMap<Sum, Usage> = BTreeMap::new();
+    let mut used: BTreeMap<(i64, i64), i64> = BTreeMap::new();
+    for Entry { line, .. } in batch {
+        insert_line(&transaction, line)?;
+        if line.tokens.is_some() {
+            count(&mut sums, line, zone);
+            let last = used.entry((line.key_seq, line.account_seq)).or_default();
+            *last = line.at_ms.max(*last);
+        }
+    }
+    for (sum, usage) in &sums {
+        add_to_rollup(&transaction, sum, usage)?;
+    }
+    for ((key, account), at_ms) in used {
+        let touch = |table: &str, seq: i64| {
+            let sql = format!("UPDATE {table} SET last_used_at_ms = max(coalesce(last_used_at_ms, 0), ?2) WHERE seq = ?1");
+            transaction.prepare_cached(&sql)?.execute([seq, at_ms])
+        };
+        touch("api_keys", key)?;
+        touch("accounts", account)?;
+    }
+    transaction.commit()
+}
+
+fn count(sums: &mut BTreeMap<Sum, Usage>, line: &Line, zone: &TimeZone) {
+    let buckets = Buckets::of(line.at_ms, zone);
+    let spans = [(0, 0), (1, buckets.month), (2, buckets.day), (3, buckets.hour)];
+    let usage = Usage { requests: 1, tokens: line.tokens.unwrap_or_default() };
+    for (scope, subject) in [(0, 0), (1, line.key_seq), (2, line.account_seq)] {
+        for (span, bucket) in spans {
+            sums.entry((scope, subject, span, bucket, line.model.clone())).or_default().add(&usage);
+        }
+    }
+}
+
+fn insert_line(db: &Connection, line: &Line) -> rusqlite::Result<()> {
+    let tokens = line.tokens.unwrap_or_default();
+    db.prepare_cached(
+        "INSERT INTO ledger (request_id, at_ms, key_seq, account_seq, model, stream, status, upstream_request_id, billed,
+             complete, input_tokens, output_tokens, cache_creation_5m_tokens, cache_creation_1h_tokens, cache_read_tokens,
+             web_search_requests, service_tier, speed, inference_geo, first_byte_ms, total_ms)
+         VALUES (:request_id, :at_ms, :key_seq, :account_seq, :model, :stream, :status, :upstream_request_id, :billed,
+             :complete, :input, :output, :cache_5m, :cache_1h, :cache_read,
+             :web_search_requests, :service_tier, :speed, :inference_geo, :first_byte_ms, :total_ms)",
+    )?
+    .execute(named_params! {
+        ":request_id": line.request_id, ":at_ms": line.at_ms, ":key_seq": line.key_seq,
+        ":account_seq": line.account_seq, ":model": line.model, ":stream": line.stream, ":status": line.status,
+        ":upstream_request_id": line.upstream_request_id, ":billed": line.tokens.is_some(),
+        ":complete": line.complete, ":input": tokens.input, ":output": tokens.output,
+        ":cache_5m": tokens.cache_creation_5m, ":cache_1h": tokens.cache_creation_1h,
+        ":cache_read": tokens.cache_read, ":web_search_requests": line.web_search_requests,
+        ":service_tier": line.service_tier, ":speed": line.speed, ":inference_geo": line.inference_geo,
+        ":first_byte_ms": line.first_byte_ms, ":total_ms": line.total_ms,
+    })?;
+    Ok(())
+}
+
+fn add_to_rollup(db: &Connection, sum: &Sum, usage: &Usage) -> rusqlite::Result<()> {
+    let (scope, subject, span, bucket, model) = sum;
+    db.prepare_cached(
+        "INSERT INTO rollups (scope, subject, span, bucket, model, requests, input_tokens, output_tokens,
+             cache_creation_5m_tokens, cache_creation_1h_tokens, cache_read_tokens)
+         VALUES (:scope, :subject, :span, :bucket, :model, :requests, :input, :output, :cache_5m, :cache_1h, :cache_read)
+         ON CONFLICT DO UPDATE SET
+             requests = requests + excluded.requests,
+             input_tokens = input_tokens + excluded.input_tokens,
+             output_tokens = output_tokens + excluded.output_tokens,
+             cache_creation_5m_tokens = cache_creation_5m_tokens + excluded.cache_creation_5m_tokens,
+             cache_creation_1h_tokens = cache_creation_1h_tokens + excluded.cache_creation_1h_tokens,
+             cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens",
+    )?
+    .execute(named_params! {
+        ":scope": scope, ":subject": subject, ":span": span, ":bucket": bucket, ":model": model,
+        ":requests": usage.requests, ":input": usage.tokens.input, ":output": usage.tokens.output,
+        ":cache_5m": usage.tokens.cache_creation_5m, ":cache_1h": usage.tokens.cache_creation_1h,
+        ":cache_read": usage.tokens.cache_read,
+    })?;
+    Ok(())
+}

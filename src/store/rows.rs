@@ -1,0 +1,88 @@
+//! Reading rows into nouns, columns by name.
+
+use super::Store;
+use crate::error::{Error, Result};
+use crate::model::{Account, AccountKind, AccountType, ApiKey, Proxy, Sensitive, Tokens, Usage};
+use rusqlite::Row;
+
+/// Reads a row of `api_keys`.
+pub(super) fn api_key(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
+    let models: String = row.get("restricted_models")?;
+    Ok(ApiKey {
+        seq: row.get("seq")?,
+        id: row.get("id")?,
+        name: row.get("name")?,
+        description: row.get("description")?,
+        token_limit: row.get("token_limit")?,
+        concurrency_limit: row.get("concurrency_limit")?,
+        rate_limit_window: row.get("rate_limit_window")?,
+        rate_limit_requests: row.get("rate_limit_requests")?,
+        is_active: row.get("is_active")?,
+        claude_account_id: row.get("claude_account_id")?,
+        enable_model_restriction: row.get("enable_model_restriction")?,
+        restricted_models: serde_json::from_str(&models).unwrap_or_default(),
+        created_at_ms: row.get("created_at_ms")?,
+        updated_at_ms: row.get("updated_at_ms")?,
+        last_used_at_ms: row.get("last_used_at_ms")?,
+        expires_at: row.get("expires_at")?,
+        expires_at_ms: row.get("expires_at_ms")?,
+    })
+}
+
+/// Reads the sums of a row of `rollups`.
+pub(super) fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
+    Ok(Usage {
+        requests: row.get("requests")?,
+        tokens: Tokens {
+            input: row.get("input_tokens")?,
+            output: row.get("output_tokens")?,
+            cache_creation_5m: row.get("cache_creation_5m_tokens")?,
+            cache_creation_1h: row.get("cache_creation_1h_tokens")?,
+            cache_read: row.get("cache_read_tokens")?,
+        },
+    })
+}
+
+impl Store {
+    /// Reads a row of `accounts` and opens its secrets. A secret that cannot be opened is an error, never sent as it is.
+    pub(super) fn account(&self, row: &Row<'_>) -> Result<Account> {
+        let id: String = row.get("id")?;
+        let open = |column: &str| -> Result<Option<Sensitive>> {
+            let sealed: String = row.get(column)?;
+            let clear = self.cipher.open(&sealed).map_err(|error| {
+                Error::internal(format!("{column} of account {id} cannot be decrypted"), error.to_string())
+            })?;
+            Ok(Some(clear).filter(|clear| !clear.is_empty()).map(Sensitive::new))
+        };
+        let proxy = open("proxy")?
+            .map(|json| Proxy::from_json(json.expose(), None))
+            .transpose()
+            .map_err(|error| Error::internal(format!("the proxy of account {id} cannot be read"), error))?;
+        let (kind, account_type): (String, String) = (row.get("kind")?, row.get("account_type")?);
+        let scopes: String = row.get("scopes")?;
+        Ok(Account {
+            seq: row.get("seq")?,
+            name: row.get("name")?,
+            description: row.get("description")?,
+            kind: AccountKind::parse(&kind).unwrap_or(AccountKind::OAuth),
+            account_type: AccountType::parse(&account_type).unwrap_or(AccountType::Dedicated),
+            is_active: row.get("is_active")?,
+            schedulable: row.get("schedulable")?,
+            priority: row.get("priority")?,
+            status: row.get("status")?,
+            error_message: row.get("error_message")?,
+            email: open("email")?.map(|email| email.expose().to_owned()).unwrap_or_default(),
+            access_token: open("access_token")?,
+            refresh_token: open("refresh_token")?,
+            api_key: open("api_key")?,
+            expires_at_ms: row.get("expires_at_ms")?,
+            scopes: scopes.split_whitespace().map(str::to_owned).collect(),
+            base_url: row.get("base_url")?,
+            proxy,
+            created_at_ms: row.get("created_at_ms")?,
+            last_used_at_ms: row.get("last_used_at_ms")?,
+            last_refresh_at_ms: row.get("last_refresh_at_ms")?,
+            id,
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! Reports: sums read from the rollups, and the way in to the ledger.
+
+use super::{Receipt, Store, rows};
+use crate::error::Result;
+use crate::model::time::Buckets;
+use crate::model::{Line, Usage};
+use rusqlite::named_params;
+use std::collections::HashMap;
+
+/// Spans of time that reports count by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Period {
+    /// Since the beginning.
+    Total,
+    /// The local month that holds an instant.
+    Month(i64),
+    /// The local day that holds an instant.
+    Day(i64),
+}
+
+/// What one key has used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyUsage {
+    /// Since the beginning.
+    pub total: Usage,
+    /// This local day.
+    pub daily: Usage,
+    /// This local month.
+    pub monthly: Usage,
+}
+
+impl Store {
+    /// Hands a line to the ledger's thread.
+    pub fn record(&self, line: Line) -> Receipt {
+        self.ledger.send(line)
+    }
+
+    /// Ledger lines that wait for their commit.
+    pub fn ledger_waiting(&self) -> usize {
+        self.ledger.waiting()
+    }
+
+    /// What every key has used in a period, by the key's row number.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn usage_by_key(&self, period: Period) -> Result<HashMap<i64, Usage>> {
+        let (span, bucket) = self.bucket(period);
+        self.read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT subject, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
+                     sum(output_tokens) AS output_tokens, sum(cache_creation_5m_tokens) AS cache_creation_5m_tokens,
+                     sum(cache_creation_1h_tokens) AS cache_creation_1h_tokens,
+                     sum(cache_read_tokens) AS cache_read_tokens
+                 FROM rollups JOIN api_keys ON api_keys.seq = rollups.subject
+                 WHERE scope = 1 AND span = :span AND bucket = :bucket GROUP BY subject",
+            )?;
+            let found = statement
+                .query_map(named_params! { ":span": span, ":bucket": bucket }, |row| {
+                    Ok((row.get("subject")?, rows::usage(row)?))
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(found)
+        })
+    }
+
+    /// What one key has used until now.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn key_usage(&self, key_seq: i64, now_ms: i64) -> Result<KeyUsage> {
+        let of = |period| -> Result<Usage> {
+            let (span, bucket) = self.bucket(period);
+            self.read(|db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT * FROM rollups WHERE scope = 1 AND subject = ?1 AND span = ?2 AND bucket = ?3",
+                )?;
+                let mut sum = Usage::default();
+                for usage in statement.query_map([key_seq, span, bucket], rows::usage)? {
+                    sum.add(&usage?);
+                }
+                Ok(sum)
+            })
+        };
+        Ok(KeyUsage {
+            total: of(Period::Total)?,
+            daily: of(Period::Day(now_ms))?,
+            monthly: of(Period::Month(now_ms))?,
+        })
+    }
+
+    fn bucket(&self, period: Period) -> (i64, i64) {
+        match period {
+            Period::Total => (0, 0),
+            Period::Month(at_ms) => (1, Buckets::of(at_ms, &self.zone).month),
+            Period::Day(at_ms) => (2, Buckets::of(at_ms, &self.zone).day),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Accounts behind proxies: every kind carries the request, and a bad one never lets it out directly.
+
+use crate::harness::relay::Start;
+use crate::harness::upstream::json;
+use crate::harness::Upstream;
+use crate::samples::{REQUEST, message};
+use serde_json::json as value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+const USER: &str = "user@x";
+const PASSWORD: &str = "p:/#%@ ss";
+
+/// A proxy that notes where it was asked to connect to.
+struct Proxy {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+fn proxy(handshake: fn(&mut TcpStream) -> Option<String>) -> Proxy {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, log) = (client.unwrap(), Arc::clone(&log));
+            std::thread::spawn(move || {
+                let Some(target) = handshake(&mut client) else { return };
+                log.lock().unwrap().push(target.clone());
+                let Ok(server) = TcpStream::connect(&target) else { return };
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+                let (mut from, mut to) = (server, client);
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Write);
+            });
+        }
+    });
+    Proxy { address, asked }
+}
+
+/// SOCKS5 with user name and password (RFC 1928, RFC 1929).
+fn socks5(client: &mut TcpStream) -> Option<String> {
+    let read = |client: &mut TcpStream, length: usize| {
+        let mut bytes = vec![0; length];
+        client.read_exact(&mut bytes).ok().map(|()| bytes)
+    };
+    let greeting = read(client, 2)?;
+    let methods = read(client, greeting[1].into())?;
+    if !methods.contains(&2) {
+        client.write_all(&[5, 0xff]).ok()?;
+        return None;
+    }
+    client.write_all(&[5, 2]).ok()?;
+    let length = read(client, 2)?[1];
+    let user = read(client, length.into())?;
+    let length = read(client, 1)?[0];
+    let password = read(client, length.into())?;
+    let is_known = user == USER.as_bytes() && password == PASSWORD.as_bytes();
+    client.write_all(&[1, u8::from(!is_known)]).ok()?;
+    if !is_known {
+        return None;
+    }
+    let request = read(client, 4)?;
+    let host = match request[3] {
+        1 => read(client, 4)?.iter().map(u8::to_string).collect::<Vec<_>>().join("."),
+        3 => {
+            let length = read(client, 1)?[0];
+            String::from_utf8(read(client, length.into())?).ok()?
+        }
+        _ => return None,
+    };
+    let port = read(client, 2)?;
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).ok()?;
+    Some(format!("{host}:{}", u16::from_be_bytes([port[0], port[1]])))
+}
+
+/// An HTTP proxy with Basic credentials (RFC 9110 section 9.3.6).
+fn connect(client: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).ok()?;
+    // user@x:p:/#%@ ss
+    if !head.contains("Proxy-Authorization: Basic dXNlckB4OnA6LyMlQCBzcw==") {
+        client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n").ok()?;
+        return None;
+    }
+    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").ok()?;
+    head.split(' ').nth(1).map(str::to_owned)
+}
+
+#[test]
+fn every_kind_of_proxy_carries_the_request_with_its_credentials() {
+    let upstream = Upstream::start(|_| json(200, &message("m", 1, 1)));
+    let by_name = format!("http://localhost:{}/v1/messages", upstream.address.port());
+    let relay = Start::new().with("CLAUDE_API_URL", &by_name).run();
+    for (kind, handshake, expected) in [
+        ("socks5", socks5 as fn(&mut TcpStream) -> Option<String>, "127.0.0.1"),
+        ("socks5h", socks5, "localhost"),
+        ("http", connect, "localhost"),
+    ] {
+        let proxy = proxy(handshake);
+        let settings = value!({ "type": kind, "host": "127.0.0.1", "port": proxy.address.port(), "username": USER, "password": PASSWORD });
+        let account = relay.add_account(&value!({ "name": kind, "kind": "api_key", "apiKey": "sk-1", "proxy": settings }));
+        let key = relay.add_key_with(&value!({ "name": kind, "claudeAccountId": account["id"] }));
+        let response = relay.message(&key, REQUEST);
+        assert_eq!(response.status, 200, "{kind}: {}", response.text());
+        let asked = proxy.asked.lock().unwrap().clone();
+        assert_eq!(asked, [format!("{expected}:{}", upstream.address.port())], "{kind}");
+    }
+}
+
+#[test]
+fn a_proxy_that_refuses_or_is_not_there_is_an_error_and_never_a_direct_connection() {
+    let upstream = Upstream::start(|_| json(200, &message("m", 1, 1)));
+    let relay = Start::new().upstream(&upstream).run();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (socks, http) = (proxy(socks5), proxy(connect));
+    for (kind, port) in [("socks5", nobody), ("http", nobody), ("https", nobody), ("socks5", socks.address.port()), ("http", http.address.port())] {
+        let settings = value!({ "type": kind, "host": "127.0.0.1", "port": port, "username": "wrong", "password": "wrong" });
+        let account = relay.add_account(&value!({ "name": kind, "kind": "api_key", "apiKey": "sk-1", "proxy": settings }));
+        let key = relay.add_key_with(&value!({ "name": kind, "claudeAccountId": account["id"] }));
+        let response = relay.message(&key, REQUEST);
+        assert_eq!(response.status, 502, "{kind} {port}: {}", response.text());
+    }
+    assert!(upstream.received().is_empty());
+}

@@ -1,0 +1,109 @@
+//! The repository itself: walls between rooms, links that lead somewhere, files that fit one subject.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
+            }
+        }
+    }
+    found
+}
+
+/// The code of a file without its tests.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap()
+}
+
+#[test]
+fn the_arrows_between_the_rooms_run_one_way() {
+    let may_use: [(&str, &[&str]); 7] = [
+        ("model", &["error"]),
+        ("claude", &["error", "model"]),
+        ("store", &["error", "model"]),
+        ("http", &[]),
+        ("relay", &["error", "model", "claude", "store"]),
+        ("server", &["error", "model", "claude", "store", "relay", "http", "config"]),
+        ("config", &["error", "model"]),
+    ];
+    for (room, allowed) in may_use {
+        for (path, text) in sources(&format!("src/{room}")) {
+            for part in code(&text).split("crate::").skip(1) {
+                let used: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let is_fine = used == room || allowed.contains(&used.as_str()) || used.is_empty();
+                assert!(is_fine, "{} uses crate::{used}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn each_foreign_power_has_one_home() {
+    let homes: [(&str, &[&str]); 6] = [
+        ("ureq", &["src/relay/upstream.rs", "src/relay/watch.rs"]),
+        ("rusqlite", &["src/store/"]),
+        ("TcpStream", &["src/http/"]),
+        ("std::env::var", &["src/config/mod.rs"]),
+        ("jiff::", &["src/model/time.rs", "src/config/", "src/store/"]),
+        ("signal_hook", &["src/app.rs"]),
+    ];
+    for (path, text) in sources("src") {
+        let path = path.to_str().unwrap();
+        for (power, homes) in homes {
+            let is_home = homes.iter().any(|home| path.starts_with(home));
+            let lines = code(&text).lines().filter(|line| !line.trim_start().starts_with("//"));
+            assert!(is_home || !lines.clone().any(|line| line.contains(power)), "{path} knows {power}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_lives_there_and_none_holds_two_subjects() {
+    for (path, text) in sources("src").into_iter().chain(sources("tests")) {
+        assert!(text.starts_with("//!"), "{} does not begin with //!", path.display());
+        let lines = code(&text).lines().count();
+        assert!(lines <= 450, "{} has {lines} lines", path.display());
+        assert!(text.lines().all(|line| line.chars().count() <= 200), "{} has a very long line", path.display());
+    }
+}
+
+#[test]
+fn links_of_the_documents_lead_somewhere() {
+    for name in ["README.md", "CHANGELOG.md"] {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if !link.starts_with("http") && !link.starts_with('#') {
+                assert!(root().join(link.split('#').next().unwrap()).exists(), "{name}: {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_names_every_setting_and_every_make_target() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let settings = fs::read_to_string(root().join("src/config/settings.rs")).unwrap();
+    let names = settings.lines().filter_map(|line| line.trim().split_once(", \"")).filter_map(|(_, rest)| rest.split('"').next());
+    let names: Vec<&str> = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')).collect();
+    assert!(names.len() >= 30);
+    for name in names {
+        assert!(readme.contains(&format!("`{name}`")), "the README does not name {name}");
+    }
+    for target in ["make run", "make test"] {
+        assert!(readme.contains(target));
+    }
+}

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Sets up what the tests need beside cargo: the official SDKs, from PyPI and npm, in folders of their own. Python and Node
+# are installed through apt where that is possible; otherwise one line says what is missing.
+set -eu
+cd "$(dirname "$0")"
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+missing=""
+have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+have node || missing="$missing nodejs"
+have npm || missing="$missing npm"
+if [ -n "$missing" ]; then
+    if have apt-get && [ "$(id -u)" = 0 ]; then
+        # shellcheck disable=SC2086
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing; } >/dev/null
+    else
+        echo "the tests need:$missing (for example: sudo apt-get install$missing)" >&2
+        exit 1
+    fi
+fi
+
+if ! .venv/bin/python -c 'import anthropic' 2>/dev/null; then
+    rm -rf .venv
+    python3 -m venv .venv
+    .venv/bin/pip install --quiet --disable-pip-version-check -r sdk/requirements.txt
+fi
+if [ ! -d sdk/node_modules/@anthropic-ai/sdk ]; then
+    (cd sdk && npm ci --no-audit --no-fund --silent)
+fi
