@@ -33,9 +33,8 @@ pub fn run(config: Config) -> Result<()> {
     })?);
     let first_admin = first_run::first_admin(&config, &store)?;
     let relay = Relay::new(Arc::clone(&store), settings(&config))?;
-    let door = Door::bind(&config.host, config.port, Limits::default()).map_err(|error| {
-        Error::internal(format!("cannot listen on {}:{}", config.host, config.port), error)
-    })?;
+    let door = Door::bind(&config.host, config.port, Limits::default())
+        .map_err(|error| Error::internal(format!("cannot listen on {}:{}", config.host, config.port), error))?;
     let address = door.local_addr().map_err(|error| Error::internal("the listener has no address", error))?;
     let workers = Workers { relay: config.relay_workers, control: config.control_workers };
     let grace = Duration::from_millis(config.shutdown_grace_ms);
@@ -87,11 +86,7 @@ fn stop_on_signals(stopper: Stopper) -> Result<()> {
             stopper.stop();
         }
     };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .stack_size(128 * 1024)
-        .spawn(listen)
-        .map_err(failed)?;
+    std::thread::Builder::new().name("signals".into()).stack_size(128 * 1024).spawn(listen).map_err(failed)?;
     Ok(())
 }
 

@@ -70,10 +70,7 @@ impl Error {
     }
 
     /// A fault of the program or the machine, with its cause.
-    pub fn internal(
-        message: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Error {
+    pub fn internal(message: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         Error::from_source(Kind::Internal, message, source)
     }
 

@@ -48,8 +48,6 @@
 //! * A proxy that cannot be used is an error, never a direct connection.
 //! * A secret is sealed in the database, never logged, and never read back over HTTP.
 
-#![forbid(unsafe_code)]
-
 pub mod app;
 pub mod claude;
 pub mod config;

@@ -45,9 +45,7 @@ pub type Field<'a> = (&'a str, std::borrow::Cow<'a, [u8]>);
 /// Whether a field belongs to one connection, by its name or because `Connection` names it.
 fn is_hop_by_hop(name: &str, connection: &[u8]) -> bool {
     HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop))
-        || connection
-            .split(|byte| *byte == b',')
-            .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+        || connection.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
 }
 
 fn starts_with_ignore_case(name: &str, prefix: &str) -> bool {
@@ -125,9 +123,7 @@ fn push_betas<'a>(fields: &mut Vec<Field<'a>>, betas: Vec<&'a [u8]>, kind: Accou
 }
 
 /// The fields of the upstream's answer that the client is given.
-pub fn downward<'a>(
-    upstream: impl Iterator<Item = (&'a str, &'a [u8])>,
-) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+pub fn downward<'a>(upstream: impl Iterator<Item = (&'a str, &'a [u8])>) -> impl Iterator<Item = (&'a str, &'a [u8])> {
     let fields: Vec<_> = upstream.collect();
     let connection = connection(fields.iter().copied());
     fields.into_iter().filter(move |(name, _)| !is_hop_by_hop(name, &connection))

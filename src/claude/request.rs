@@ -159,10 +159,14 @@ mod tests {
         let found = Shallow::read(body).unwrap();
         assert_eq!(found.model.as_deref(), Some("ab"));
         assert!(found.stream && found.messages_is_array && !found.messages_is_empty);
-        for (body, stream) in [("{\"stream\":\"true\"}", false), ("{\"stream\":1}", false), ("{\"stream\":false,\"stream\":true}", true)] {
+        for (body, stream) in
+            [("{\"stream\":\"true\"}", false), ("{\"stream\":1}", false), ("{\"stream\":false,\"stream\":true}", true)]
+        {
             assert_eq!(Shallow::read(body.as_bytes()).unwrap().stream, stream, "{body}");
         }
-        for body in [r#"{"messages":{"a":1}}"#, r#"{"messages":"x"}"#, r#"{"messages":null}"#, r#"{"messages":1.5}"#, "{}"] {
+        for body in
+            [r#"{"messages":{"a":1}}"#, r#"{"messages":"x"}"#, r#"{"messages":null}"#, r#"{"messages":1.5}"#, "{}"]
+        {
             assert!(!Shallow::read(body.as_bytes()).unwrap().messages_is_array, "{body}");
         }
         assert!(Shallow::read(br#"{"messages":[]}"#).unwrap().messages_is_empty);

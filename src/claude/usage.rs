@@ -154,11 +154,26 @@ mod tests {
     fn whole_answers_are_read_and_everything_else_is_nothing() {
         for (json, expected) in [
             (r#"{"model":"m","usage":{"input_tokens":1,"output_tokens":2}}"#, [1, 2, 0, 0, 0]),
-            (r#"{"usage":{"input_tokens":1,"output_tokens":2,"cache_creation_input_tokens":9,"cache_read_input_tokens":3}}"#, [1, 2, 9, 0, 3]),
-            (r#"{"usage":{"output_tokens":2,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5}}}"#, [0, 2, 4, 5, 0]),
-            (r#"{"usage":{"output_tokens":2,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_1h_input_tokens":5}}}"#, [0, 2, 4, 5, 0]),
-            (r#"{"usage":{"output_tokens":2,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":5}}}"#, [0, 2, 5, 4, 0]),
-            (r#"{"usage":{"output_tokens":2,"cache_creation_input_tokens":9,"cache_creation":null,"input_tokens":null}}"#, [0, 2, 9, 0, 0]),
+            (
+                r#"{"usage":{"input_tokens":1,"output_tokens":2,"cache_creation_input_tokens":9,"cache_read_input_tokens":3}}"#,
+                [1, 2, 9, 0, 3],
+            ),
+            (
+                r#"{"usage":{"output_tokens":2,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5}}}"#,
+                [0, 2, 4, 5, 0],
+            ),
+            (
+                r#"{"usage":{"output_tokens":2,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_1h_input_tokens":5}}}"#,
+                [0, 2, 4, 5, 0],
+            ),
+            (
+                r#"{"usage":{"output_tokens":2,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":5}}}"#,
+                [0, 2, 5, 4, 0],
+            ),
+            (
+                r#"{"usage":{"output_tokens":2,"cache_creation_input_tokens":9,"cache_creation":null,"input_tokens":null}}"#,
+                [0, 2, 9, 0, 0],
+            ),
         ] {
             assert_eq!(counts(&read(json).expect(json).usage), expected, "{json}");
         }

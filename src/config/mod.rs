@@ -162,7 +162,8 @@ impl Sources {
     /// A file that is named or there cannot be read.
     pub fn from_process(file: Option<&Path>) -> Result<Sources, Faults> {
         let read = |path: &Path| {
-            std::fs::read_to_string(path).map_err(|error| (error.kind(), format!("{}: cannot be read: {error}", path.display())))
+            std::fs::read_to_string(path)
+                .map_err(|error| (error.kind(), format!("{}: cannot be read: {error}", path.display())))
         };
         let file = match file {
             None => None,
@@ -269,7 +270,8 @@ mod tests {
     #[test]
     fn the_environment_beats_dotenv_beats_the_file() {
         let file = r#"{"port": 1, "host": "a", "relay_workers": 7, "claude_api_version": null}"#;
-        let config = load(Some(file), Some("PORT=2\nHOST=b\nRELAY_WORKERS=\n"), &[("PORT", "3"), ("OTHER", "x")]).unwrap();
+        let config =
+            load(Some(file), Some("PORT=2\nHOST=b\nRELAY_WORKERS=\n"), &[("PORT", "3"), ("OTHER", "x")]).unwrap();
         assert_eq!((config.port, config.host.as_str(), config.relay_workers), (3, "b", 7));
         assert_eq!(config.claude_api_version, "2023-06-01");
     }

@@ -106,7 +106,8 @@ fn host(text: &str) -> Result<String, String> {
 }
 
 fn prefix(text: &str) -> Result<String, String> {
-    let is_prefix = (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    let is_prefix = (1..=20).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     if is_prefix { Ok(text.to_owned()) } else { Err("1 to 20 letters, digits, - or _".into()) }
 }
 

@@ -103,12 +103,7 @@ pub(super) fn read(
     Ok(body)
 }
 
-fn read_length(
-    connection: &mut Connection,
-    body: &mut Body,
-    length: u64,
-    pace: &Pace,
-) -> Result<(), BodyError> {
+fn read_length(connection: &mut Connection, body: &mut Body, length: u64, pace: &Pace) -> Result<(), BodyError> {
     let length_usize = usize::try_from(length).map_err(|_| BodyError::TooLarge)?;
     let first = if length <= EXACT_BYTES_MAX { length_usize } else { FIRST_BYTES.max(connection.buffer.len()) };
     body.budget.raise(first)?;
@@ -132,12 +127,7 @@ fn read_length(
     Ok(())
 }
 
-fn read_chunked(
-    connection: &mut Connection,
-    body: &mut Body,
-    bytes_max: u64,
-    pace: &Pace,
-) -> Result<(), BodyError> {
+fn read_chunked(connection: &mut Connection, body: &mut Body, bytes_max: u64, pace: &Pace) -> Result<(), BodyError> {
     let mut decoder = Decoder::new();
     let mut input = std::mem::take(&mut connection.buffer);
     let mut received = input.len();

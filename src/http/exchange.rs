@@ -1,5 +1,6 @@
 //! One request and its answer, in the hands of a worker.
 
+use super::Pool;
 use super::body::{self, Body, BodyError};
 use super::connection::{Client, Connection};
 use super::fields::Fields;
@@ -7,7 +8,6 @@ use super::front::Front;
 use super::head::Head;
 use super::pool::Job;
 use super::reply::{self, Reply};
-use super::Pool;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

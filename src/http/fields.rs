@@ -6,15 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::head::is_token_byte;
 
 /// Names that say how an answer is framed or what becomes of its connection. The front alone writes them.
-const FRAMING_NAMES: [&str; 7] = [
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-connection",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+const FRAMING_NAMES: [&str; 7] =
+    ["connection", "content-length", "keep-alive", "proxy-connection", "trailer", "transfer-encoding", "upgrade"];
 
 /// Header fields of an answer, encoded as they will be sent.
 #[derive(Clone, Debug, Default)]

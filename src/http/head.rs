@@ -32,11 +32,6 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    /// Whether no byte of the head was looked at.
-    pub(super) fn is_at_start(&self) -> bool {
-        self.scanned == 0
-    }
-
     /// Looks at the bytes that came since the last call. `bytes` starts where the head starts, each time.
     pub(super) fn step(&mut self, bytes: &[u8], bytes_max: usize, fields_max: usize) -> Scan {
         // A TLS greeting, say, holds no line end for a long while: its first byte tells.
@@ -103,10 +98,8 @@ impl Head {
     /// Reads a whole head, its empty line included, as `Scanner` found it.
     pub(super) fn parse(raw: &[u8]) -> Result<Head, Fault> {
         let mut raw = raw.to_vec();
-        let line_end = raw
-            .windows(2)
-            .position(|pair| pair == b"\r\n")
-            .ok_or(fault(400, "The request has no request line."))?;
+        let line_end =
+            raw.windows(2).position(|pair| pair == b"\r\n").ok_or(fault(400, "The request has no request line."))?;
         let (method, target, is_http_1_0) = request_line(&raw[..line_end])?;
         let fields = field_lines(&raw, line_end + 2)?;
         let target = normal_target(&mut raw, &method, target)?;
@@ -214,9 +207,7 @@ fn request_line(line: &[u8]) -> Result<(Range<usize>, Range<usize>, bool), Fault
     let is_http_1_0 = match version {
         b"HTTP/1.1" => false,
         b"HTTP/1.0" => true,
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             return Err(fault(505, "Only HTTP/1.1 and HTTP/1.0 are served here."));
         }
         _ => return Err(SHAPE),
@@ -230,8 +221,7 @@ fn field_lines(raw: &[u8], start: usize) -> Result<Vec<Field>, Fault> {
     const BAD: Fault = fault(400, "A header field is malformed.");
     let lines = raw[start..].iter().filter(|byte| **byte == b'\n').count();
     let mut parsed = vec![httparse::EMPTY_HEADER; lines];
-    let Ok(httparse::Status::Complete((length, parsed))) = httparse::parse_headers(&raw[start..], &mut parsed)
-    else {
+    let Ok(httparse::Status::Complete((length, parsed))) = httparse::parse_headers(&raw[start..], &mut parsed) else {
         return Err(BAD);
     };
     if start + length != raw.len() {

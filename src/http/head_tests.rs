@@ -17,8 +17,10 @@ fn read(bytes: &[u8]) -> Result<Head, u16> {
 
 #[test]
 fn a_plain_request_is_read() {
-    let head = read(b"POST /v1/x?a=1?b HTTP/1.1\r\nHost: h:80\r\nX-One:  a b \r\nx-two:\r\nX-ONE: c\r\n\
-                      Content-Length: 10000000000000\r\nX: \xff\t\r\n\r\n")
+    let head = read(
+        b"POST /v1/x?a=1?b HTTP/1.1\r\nHost: h:80\r\nX-One:  a b \r\nx-two:\r\nX-ONE: c\r\n\
+                      Content-Length: 10000000000000\r\nX: \xff\t\r\n\r\n",
+    )
     .unwrap();
     assert_eq!(head.method(), "POST");
     assert_eq!(head.target(), "/v1/x?a=1?b");

@@ -115,8 +115,8 @@ impl Default for Limits {
             body_grace: Duration::from_secs(10),
             bodies_in_flight_bytes_max: 256 * 1024 * 1024,
             write_deadline: Duration::from_secs(60),
-            control_queue_max: 64,
-            linger: Duration::from_secs(2),
+            control_queue_max: 1024,
+            linger: Duration::from_secs(1),
         }
     }
 }

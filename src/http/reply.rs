@@ -1,10 +1,10 @@
 //! Answers: framed, sent at once, and aborted so that a cut one never looks whole.
 
+use super::Canned;
 use super::connection::Connection;
 use super::exchange::{Exchange, Place};
 use super::fields::{BodyLength, Fields, Persistence, encode_head};
 use super::head::Head;
-use super::Canned;
 use rustix::net::{SendFlags, send};
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;

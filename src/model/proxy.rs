@@ -42,8 +42,8 @@ impl Proxy {
     /// # Errors
     /// One sentence that says which member is wrong and what is allowed.
     pub fn from_json(json: &str, before: Option<&Proxy>) -> Result<Proxy, String> {
-        let wire: Wire = serde_json::from_str(json)
-            .map_err(|_| "Proxy must be an object with type, host and port".to_owned())?;
+        let wire: Wire =
+            serde_json::from_str(json).map_err(|_| "Proxy must be an object with type, host and port".to_owned())?;
         let scheme = wire.r#type.to_ascii_lowercase();
         if !SCHEMES.contains(&scheme.as_str()) {
             return Err(format!("Proxy type must be one of: {}", SCHEMES.join(", ")));
@@ -65,9 +65,7 @@ impl Proxy {
         let username = wire.username.filter(|name| !name.is_empty());
         let kept = before.and_then(|proxy| proxy.password.clone());
         let password = match wire.password {
-            Some(password) if !password.is_empty() && password != MASK => {
-                Some(Sensitive::new(password))
-            }
+            Some(password) if !password.is_empty() && password != MASK => Some(Sensitive::new(password)),
             _ => kept,
         };
         let too_long = |text: &str| text.len() > 255;
@@ -120,11 +118,9 @@ mod tests {
             let found = Proxy::from_json(json, None).expect_err(json);
             assert!(found.starts_with(error), "{json}: {found}");
         }
-        let proxy = Proxy::from_json(
-            r#"{"type":"socks5","host":"::1","port":"1080","username":"u","password":"p@:/#"}"#,
-            None,
-        )
-        .expect("valid");
+        let proxy =
+            Proxy::from_json(r#"{"type":"socks5","host":"::1","port":"1080","username":"u","password":"p@:/#"}"#, None)
+                .expect("valid");
         assert_eq!(proxy.port, 1080);
         assert!(!proxy.to_shown().contains("p@"));
         let masked = Proxy::from_json(&proxy.to_shown(), Some(&proxy)).expect("valid");

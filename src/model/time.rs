@@ -57,8 +57,7 @@ impl Buckets {
     pub fn of(at_ms: i64, zone: &TimeZone) -> Buckets {
         let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::UNIX_EPOCH);
         let local = zone.to_datetime(at);
-        let (year, month, day) =
-            (i64::from(local.year()), i64::from(local.month()), i64::from(local.day()));
+        let (year, month, day) = (i64::from(local.year()), i64::from(local.month()), i64::from(local.day()));
         let into_the_hour = i64::from(local.minute()) * 60 + i64::from(local.second());
         Buckets {
             hour: at.as_millisecond().div_euclid(1000) - into_the_hour,

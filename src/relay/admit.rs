@@ -1,8 +1,8 @@
 //! Step one: who is calling, may they, and is there room for one more of their requests.
 
 use crate::error::{Error, Result};
-use crate::model::time::now_ms;
 use crate::model::ApiKey;
+use crate::model::time::now_ms;
 use crate::store::Store;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -25,7 +25,13 @@ impl Credentials {
     ///
     /// # Errors
     /// There is none, or its life is over and it cannot be refreshed.
-    pub(super) fn of(&self, account: &Account, store: &Store, upstream: &Upstream, token_url: &str) -> Result<Sensitive> {
+    pub(super) fn of(
+        &self,
+        account: &Account,
+        store: &Store,
+        upstream: &Upstream,
+        token_url: &str,
+    ) -> Result<Sensitive> {
         match account.kind {
             AccountKind::ApiKey => account.api_key.clone(),
             AccountKind::SetupToken => account.access_token.clone(),
@@ -50,9 +56,8 @@ impl Credentials {
         };
         let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
         // Another worker may have refreshed while this one waited.
-        let account = store
-            .account_by_id(&account.id)
-            .ok_or_else(|| Error::new(Kind::NoAccount, "Account not found"))?;
+        let account =
+            store.account_by_id(&account.id).ok_or_else(|| Error::new(Kind::NoAccount, "Account not found"))?;
         if let Some(token) = fresh(&account) {
             return Ok(token);
         }
@@ -75,10 +80,7 @@ fn fresh(account: &Account) -> Option<Sensitive> {
 
 fn refresh(account: &Account, store: &Store, upstream: &Upstream, token_url: &str) -> Result<Sensitive> {
     let Some(refresh_token) = &account.refresh_token else {
-        return Err(Error::new(
-            Kind::NoAccount,
-            "No refresh token available - manual token update required",
-        ));
+        return Err(Error::new(Kind::NoAccount, "No refresh token available - manual token update required"));
     };
     let body = oauth::refresh_request(refresh_token.expose());
     let answer = upstream.fetch(&Call::json(token_url, &body, account.proxy.as_ref()), GRANT_BYTES_MAX)?;
@@ -99,8 +101,6 @@ fn refresh(account: &Account, store: &Store, upstream: &Upstream, token_url: &st
             store.mark_account_error(&account.id, message)?;
             Err(Error::new(Kind::NoAccount, message))
         }
-        Err(Denial::Other(reason)) => {
-            Err(Error::new(Kind::Upstream, format!("Token refresh failed: {reason}")))
-        }
+        Err(Denial::Other(reason)) => Err(Error::new(Kind::Upstream, format!("Token refresh failed: {reason}"))),
     }
 }

@@ -38,8 +38,14 @@ pub struct Answer {
 }
 
 enum Body {
-    Stream { scanner: Scanner, piece: Vec<u8> },
+    Stream(Box<Stream>),
     Whole(Box<Whole>),
+}
+
+/// A stream: its end is an event, so every piece can be given out as it comes.
+struct Stream {
+    scanner: Scanner,
+    piece: Vec<u8>,
 }
 
 /// A body that ends with its last byte: one piece is held back until it is known whether it is the last.
@@ -58,12 +64,11 @@ impl Answer {
     pub(super) fn new(opened: Opened, caller: Caller, account: Arc<Account>, store: Arc<Store>, tag: Tag) -> Answer {
         let is_stream = content_type(&opened).starts_with("text/event-stream");
         let body = if is_stream {
-            Body::Stream { scanner: Scanner::new(), piece: Vec::new() }
+            Body::Stream(Box::new(Stream { scanner: Scanner::new(), piece: Vec::new() }))
         } else {
             Body::Whole(Box::new(Whole { length: content_length(&opened), ..Whole::default() }))
         };
-        let upstream_request_id =
-            opened.fields.get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let upstream_request_id = opened.fields.get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let line = Line {
             request_id: tag.request_id.clone(),
             at_ms: tag.at_ms,
@@ -96,13 +101,13 @@ impl Answer {
 
     /// Whether the answer is an event stream.
     pub fn is_stream(&self) -> bool {
-        matches!(self.body, Body::Stream { .. })
+        matches!(self.body, Body::Stream(_))
     }
 
     /// Whether an event of the relay's own may be written now without breaking one of the upstream's.
     pub fn is_at_boundary(&self) -> bool {
         match &self.body {
-            Body::Stream { scanner, .. } => scanner.at_boundary(),
+            Body::Stream(stream) => stream.scanner.at_boundary(),
             Body::Whole(_) => false,
         }
     }
@@ -113,22 +118,26 @@ impl Answer {
     /// The upstream broke off or fell silent; the client has left; the ledger line could not be kept.
     pub fn next_piece(&mut self) -> Result<Option<&[u8]>> {
         match &mut self.body {
-            Body::Stream { scanner, piece } => {
-                piece.resize(PIECE_BYTES, 0);
-                let length = self.opened.read(piece)?;
-                piece.truncate(length);
-                if length == 0 {
-                    return end_of_stream(scanner, &mut self.meter).map(|()| None);
-                }
-                if scanner.feed(piece).stop_at.is_some() {
-                    self.meter.line.complete = true;
-                    self.meter.take_stream(scanner);
-                    self.meter.settle_and_wait()?;
-                }
-                Ok(Some(piece))
-            }
+            Body::Stream(stream) => stream.next_piece(&mut self.opened, &mut self.meter),
             Body::Whole(whole) => whole.next_piece(&mut self.opened, &mut self.meter),
         }
+    }
+}
+
+impl Stream {
+    fn next_piece(&mut self, opened: &mut Opened, meter: &mut Meter) -> Result<Option<&[u8]>> {
+        self.piece.resize(PIECE_BYTES, 0);
+        let length = opened.read(&mut self.piece)?;
+        self.piece.truncate(length);
+        if length == 0 {
+            return end_of_stream(&self.scanner, meter).map(|()| None);
+        }
+        if self.scanner.feed(&self.piece).stop_at.is_some() {
+            meter.line.complete = true;
+            meter.take_stream(&self.scanner);
+            meter.settle_and_wait()?;
+        }
+        Ok(Some(&self.piece))
     }
 }
 
@@ -268,8 +277,8 @@ impl Drop for Answer {
         if self.meter.is_settled {
             return;
         }
-        if let Body::Stream { scanner, .. } = &self.body {
-            self.meter.take_stream(scanner);
+        if let Body::Stream(stream) = &self.body {
+            self.meter.take_stream(&stream.scanner);
         }
         // Nobody waits for this commit: no client sees this answer finish.
         drop(self.meter.settle());

@@ -146,10 +146,7 @@ impl Upstream {
     /// No whole answer came in time, or it is larger than `bytes_max`.
     pub(super) fn fetch(&self, call: &Call<'_>, bytes_max: u64) -> Result<Fetched> {
         let agent = self.agent(call.proxy)?;
-        let request = agent
-            .configure_request(build(call)?)
-            .timeout_global(Some(FETCH_TIMEOUT))
-            .build();
+        let request = agent.configure_request(build(call)?).timeout_global(Some(FETCH_TIMEOUT)).build();
         let response = agent.run(request).map_err(translate)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
@@ -201,12 +198,12 @@ impl Upstream {
             .timeout_recv_response(Some(self.bounds.first_byte))
             .tls_config(TlsConfig::builder().root_certs(self.roots.clone()).build())
             .build();
-        let chain = ()
-            .chain(SocksConnector::default())
-            .chain(ConnectProxyConnector::default())
-            .chain(TcpConnector::default())
-            .chain(WatchConnector { idle: self.bounds.idle })
-            .chain(RustlsConnector::default());
+        let chain =
+            ().chain(SocksConnector::default())
+                .chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(WatchConnector { idle: self.bounds.idle })
+                .chain(RustlsConnector::default());
         Ok(Agent::with_parts(config, chain, CachedNames(Arc::clone(&self.names))))
     }
 }
@@ -217,7 +214,11 @@ fn build<'a>(call: &Call<'a>) -> Result<http::Request<&'a [u8]>> {
         request = request.header(*name, &**value);
     }
     request.body(call.body).map_err(|error| {
-        Error::from_source(Kind::Invalid, "the request cannot be sent on: a header field or the query is malformed", error)
+        Error::from_source(
+            Kind::Invalid,
+            "the request cannot be sent on: a header field or the query is malformed",
+            error,
+        )
     })
 }
 
@@ -241,8 +242,7 @@ fn roots_with(path: &Path) -> Result<RootCerts> {
         .map_err(|error| Error::internal(format!("UPSTREAM_CA_FILE {shown} cannot be read"), error))?;
     let mut certificates: Vec<Certificate<'static>> = Vec::new();
     for item in ureq::tls::parse_pem(&pem) {
-        let item =
-            item.map_err(|error| Error::internal(format!("UPSTREAM_CA_FILE {shown} is not PEM"), error))?;
+        let item = item.map_err(|error| Error::internal(format!("UPSTREAM_CA_FILE {shown} is not PEM"), error))?;
         if let ureq::tls::PemItem::Certificate(certificate) = item {
             certificates.push(certificate);
         }
@@ -261,9 +261,7 @@ fn translate(error: ureq::Error) -> Error {
         ureq::Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<ClientLeft>()) => {
             (Kind::ClientGone, "The client has left")
         }
-        ureq::Error::Timeout(Timeout::Connect) => {
-            (Kind::UpstreamTimeout, "Connection timed out to Claude API server")
-        }
+        ureq::Error::Timeout(Timeout::Connect) => (Kind::UpstreamTimeout, "Connection timed out to Claude API server"),
         ureq::Error::Timeout(_) => (Kind::UpstreamTimeout, "Request timeout"),
         ureq::Error::HostNotFound => (Kind::Upstream, "Unable to resolve Claude API hostname"),
         ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
@@ -312,8 +310,7 @@ impl Resolver for CachedNames {
         let found = match fresh {
             Some(found) => found,
             None => {
-                let found: Vec<_> =
-                    (host, port).to_socket_addrs().map_err(|_| ureq::Error::HostNotFound)?.collect();
+                let found: Vec<_> = (host, port).to_socket_addrs().map_err(|_| ureq::Error::HostNotFound)?.collect();
                 known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
                 if known.len() >= RESOLVED_MAX {
                     known.clear();

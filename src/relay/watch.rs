@@ -8,9 +8,7 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport, time};
 use ureq::{Error, Timeout};
 
 /// How long one step waits: the longest that a client's leaving goes unnoticed.

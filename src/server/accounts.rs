@@ -48,10 +48,8 @@ struct Shown<'a> {
 /// `GET /admin/claude-accounts`.
 pub(crate) fn list(server: &Server, _: &Admin, _: &Call) -> Outcome {
     let accounts = server.store.accounts();
-    let shown: Result<Vec<Shown<'_>>, Error> = accounts
-        .iter()
-        .map(|account| Ok(shown(account, server.store.account_last_used_ms(&account.id)?)))
-        .collect();
+    let shown: Result<Vec<Shown<'_>>, Error> =
+        accounts.iter().map(|account| Ok(shown(account, server.store.account_last_used_ms(&account.id)?))).collect();
     Ok(Answer::data(shown.map_err(titled("Failed to get Claude accounts"))?))
 }
 

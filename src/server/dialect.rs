@@ -107,11 +107,9 @@ pub(crate) fn malformed(fault: &Fault) -> Answer {
 pub(crate) fn refused(refused: &Refused) -> Answer {
     let invalid_key = |message: &str| plain(401, "Invalid API key", message);
     match refused {
-        Refused::MissingKey => plain(
-            401,
-            "Missing API key",
-            "Please provide an API key in the x-api-key header or Authorization header",
-        ),
+        Refused::MissingKey => {
+            plain(401, "Missing API key", "Please provide an API key in the x-api-key header or Authorization header")
+        }
         Refused::KeyLength => plain(401, "Invalid API key format", "API key format is invalid"),
         Refused::KeyPrefix => invalid_key("Invalid API key format"),
         Refused::UnknownKey => invalid_key("API key not found"),
@@ -126,14 +124,12 @@ pub(crate) fn refused(refused: &Refused) -> Answer {
                 "concurrencyLimit": limit,
             }),
         ),
-        Refused::Model => Answer::json(
-            403,
-            &json!({ "error": { "type": "forbidden", "message": "暂无该模型访问权限" } }),
-        ),
+        Refused::Model => {
+            Answer::json(403, &json!({ "error": { "type": "forbidden", "message": "暂无该模型访问权限" } }))
+        }
         Refused::Failed(error) => {
             log::error!("an API key could not be checked: {error}");
-            let answer =
-                plain(503, "Authentication error", "Internal server error during authentication");
+            let answer = plain(503, "Authentication error", "Internal server error during authentication");
             answer.with("Retry-After", "1")
         }
     }

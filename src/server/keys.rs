@@ -185,11 +185,7 @@ pub(crate) fn update(server: &Server, _: &Admin, call: &Call) -> Outcome {
         name: body.get("name").map(|value| name(Some(value))).transpose()?,
         description: description(body.get("description"))?,
         token_limit: limit(body.get("tokenLimit"), 0, "Token limit must be a non-negative integer")?,
-        concurrency_limit: limit(
-            body.get("concurrencyLimit"),
-            0,
-            "Concurrency limit must be a non-negative integer",
-        )?,
+        concurrency_limit: limit(body.get("concurrencyLimit"), 0, "Concurrency limit must be a non-negative integer")?,
         rate_limit_window: limit(
             body.get("rateLimitWindow"),
             0,

@@ -103,7 +103,13 @@ impl Server {
     }
 
     /// Runs a handler that answers with one value, behind its guard.
-    fn handle(&self, exchange: &mut Exchange, handler: &Handler, params: Vec<String>, id: &str) -> Result<Answer, Answer> {
+    fn handle(
+        &self,
+        exchange: &mut Exchange,
+        handler: &Handler,
+        params: Vec<String>,
+        id: &str,
+    ) -> Result<Answer, Answer> {
         let head = exchange.head_arc();
         match handler {
             Handler::Open(serve) => {

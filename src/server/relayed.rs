@@ -42,12 +42,8 @@ pub(crate) fn identify(server: &Server, head: &Head) -> Result<ApiKey, Whole> {
 pub(crate) fn serve(server: &Server, mut exchange: Exchange, request_id: &str) {
     let head = exchange.head_arc();
     let (at, at_ms) = (Instant::now(), now_ms());
-    let opened = open(server, &mut exchange, &head, |model| Tag {
-        request_id: request_id.to_owned(),
-        at_ms,
-        at,
-        model,
-    });
+    let opened =
+        open(server, &mut exchange, &head, |model| Tag { request_id: request_id.to_owned(), at_ms, at, model });
     match opened {
         Ok(answer) => pass_on(server, exchange, &head, answer, request_id),
         Err(refusal) => {

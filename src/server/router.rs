@@ -120,11 +120,8 @@ fn matches(pattern: &str, path: &str) -> bool {
         match (expected.next(), found.next()) {
             (None, None) => return true,
             (Some(expected), Some(found)) => {
-                let fits = if expected.starts_with(':') {
-                    !found.is_empty()
-                } else {
-                    expected.eq_ignore_ascii_case(found)
-                };
+                let fits =
+                    if expected.starts_with(':') { !found.is_empty() } else { expected.eq_ignore_ascii_case(found) };
                 if !fits {
                     return false;
                 }

@@ -18,7 +18,8 @@ pub(crate) fn root(_: &Server, call: &Call) -> Outcome {
     if call.head.method() == "HEAD" {
         return Ok(Answer::empty(200));
     }
-    let answer = Answer { status: 302, ..Answer::content("text/plain; charset=utf-8", b"Found. Redirecting to /web".to_vec()) };
+    let answer =
+        Answer { status: 302, ..Answer::content("text/plain; charset=utf-8", b"Found. Redirecting to /web".to_vec()) };
     Ok(answer.with("Location", "/web").with("Vary", "Accept"))
 }
 

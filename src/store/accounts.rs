@@ -142,10 +142,7 @@ impl Store {
     /// SQLite's.
     pub fn mark_account_error(&self, id: &str, message: &str) -> Result<()> {
         let db = self.write();
-        db.execute(
-            "UPDATE accounts SET status = 'error', error_message = ?2 WHERE id = ?1",
-            [id, message],
-        )?;
+        db.execute("UPDATE accounts SET status = 'error', error_message = ?2 WHERE id = ?1", [id, message])?;
         self.reload_roster(&db)
     }
 

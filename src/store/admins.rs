@@ -84,8 +84,8 @@ impl Store {
     /// # Errors
     /// SQLite's.
     pub fn create_session(&self, username: &str) -> Result<String> {
-        let token = secret::new_session_token()
-            .map_err(|error| Error::internal("no random numbers", error.to_string()))?;
+        let token =
+            secret::new_session_token().map_err(|error| Error::internal("no random numbers", error.to_string()))?;
         self.write().execute(
             "INSERT INTO sessions (token_hash, username, login_at_ms, active_at_ms) VALUES (?1, ?2, ?3, ?3)",
             (secret::hash_session_token(&token), username, now_ms()),
@@ -110,10 +110,8 @@ impl Store {
     /// # Errors
     /// SQLite's.
     pub fn touch_session(&self, session: &Session) -> Result<()> {
-        self.write().execute(
-            "UPDATE sessions SET active_at_ms = ?2 WHERE token_hash = ?1",
-            (&session.token_hash, now_ms()),
-        )?;
+        self.write()
+            .execute("UPDATE sessions SET active_at_ms = ?2 WHERE token_hash = ?1", (&session.token_hash, now_ms()))?;
         Ok(())
     }
 
@@ -122,8 +120,7 @@ impl Store {
     /// # Errors
     /// SQLite's.
     pub fn end_session(&self, token: &str) -> Result<()> {
-        self.write()
-            .execute("DELETE FROM sessions WHERE token_hash = ?1", [secret::hash_session_token(token)])?;
+        self.write().execute("DELETE FROM sessions WHERE token_hash = ?1", [secret::hash_session_token(token)])?;
         Ok(())
     }
 

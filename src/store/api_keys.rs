@@ -41,8 +41,8 @@ impl Store {
     pub fn key_by_clear_text(&self, clear: &str) -> Result<Option<ApiKey>> {
         let hash = secret::hash_api_key(clear, &self.pepper);
         self.read(|db| {
-            let mut statement = db
-                .prepare_cached("SELECT * FROM api_keys WHERE key_hash = ?1 AND deleted_at_ms IS NULL")?;
+            let mut statement =
+                db.prepare_cached("SELECT * FROM api_keys WHERE key_hash = ?1 AND deleted_at_ms IS NULL")?;
             Ok(statement.query_row([&hash], rows::api_key).optional()?)
         })
     }
@@ -53,8 +53,7 @@ impl Store {
     /// SQLite's.
     pub fn key_by_id(&self, id: &str) -> Result<Option<ApiKey>> {
         self.read(|db| {
-            let mut statement =
-                db.prepare_cached("SELECT * FROM api_keys WHERE id = ?1 AND deleted_at_ms IS NULL")?;
+            let mut statement = db.prepare_cached("SELECT * FROM api_keys WHERE id = ?1 AND deleted_at_ms IS NULL")?;
             Ok(statement.query_row([id], rows::api_key).optional()?)
         })
     }
@@ -65,8 +64,7 @@ impl Store {
     /// SQLite's.
     pub fn keys(&self) -> Result<Vec<ApiKey>> {
         self.read(|db| {
-            let mut statement =
-                db.prepare_cached("SELECT * FROM api_keys WHERE deleted_at_ms IS NULL ORDER BY seq")?;
+            let mut statement = db.prepare_cached("SELECT * FROM api_keys WHERE deleted_at_ms IS NULL ORDER BY seq")?;
             let keys = statement.query_map([], rows::api_key)?.collect::<rusqlite::Result<Vec<_>>>()?;
             Ok(keys)
         })

@@ -162,7 +162,8 @@ fn commit(db: &mut Connection, zone: &TimeZone, batch: &[Entry]) -> rusqlite::Re
     }
     for ((key, account), at_ms) in used {
         let touch = |table: &str, seq: i64| {
-            let sql = format!("UPDATE {table} SET last_used_at_ms = max(coalesce(last_used_at_ms, 0), ?2) WHERE seq = ?1");
+            let sql =
+                format!("UPDATE {table} SET last_used_at_ms = max(coalesce(last_used_at_ms, 0), ?2) WHERE seq = ?1");
             transaction.prepare_cached(&sql)?.execute([seq, at_ms])
         };
         touch("api_keys", key)?;

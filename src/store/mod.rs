@@ -75,9 +75,7 @@ impl Store {
         let mut writer = connect(&path, "FULL")?;
         schema::migrate(&mut writer)?;
         schema::check_fingerprint(&mut writer, &cipher.fingerprint())?;
-        let readers = (0..READERS)
-            .map(|_| connect(&path, "NORMAL").map(Mutex::new))
-            .collect::<Result<Vec<_>>>()?;
+        let readers = (0..READERS).map(|_| connect(&path, "NORMAL").map(Mutex::new)).collect::<Result<Vec<_>>>()?;
         let ledger = ledger::Writer::start(connect(&path, "NORMAL")?, opening.zone.clone())?;
         let store = Store {
             writer: Mutex::new(writer),
@@ -164,9 +162,7 @@ fn lock_folder(data_dir: &Path) -> Result<File> {
 
 fn connect(path: &Path, synchronous: &str) -> Result<Connection> {
     // Each connection has a mutex of ours around it, so SQLite's own would only be locked for nothing.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || -> rusqlite::Result<Connection> {
         let db = Connection::open_with_flags(path, flags)?;
         db.busy_timeout(BUSY_TIMEOUT)?;

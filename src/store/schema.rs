@@ -33,9 +33,8 @@ pub(super) fn migrate(db: &mut Connection) -> Result<()> {
 /// # Errors
 /// The key is not the one that this database's secrets were sealed with.
 pub(super) fn check_fingerprint(db: &mut Connection, fingerprint: &str) -> Result<()> {
-    let known: Option<String> = db
-        .query_row("SELECT value FROM meta WHERE name = 'key_fingerprint'", [], |row| row.get("value"))
-        .optional()?;
+    let known: Option<String> =
+        db.query_row("SELECT value FROM meta WHERE name = 'key_fingerprint'", [], |row| row.get("value")).optional()?;
     match known {
         Some(known) if known == fingerprint => Ok(()),
         Some(_) => Err(Error::new(

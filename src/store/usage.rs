@@ -82,11 +82,7 @@ impl Store {
                 Ok(sum)
             })
         };
-        Ok(KeyUsage {
-            total: of(Period::Total)?,
-            daily: of(Period::Day(now_ms))?,
-            monthly: of(Period::Month(now_ms))?,
-        })
+        Ok(KeyUsage { total: of(Period::Total)?, daily: of(Period::Day(now_ms))?, monthly: of(Period::Month(now_ms))? })
     }
 
     fn bucket(&self, period: Period) -> (i64, i64) {

@@ -2,8 +2,8 @@
 
 use crate::harness::client::fetch;
 use crate::harness::relay::{ADMIN, Start};
-use crate::harness::{Relay, Upstream, eventually};
 use crate::harness::upstream::json;
+use crate::harness::{Relay, Upstream, eventually};
 use crate::samples::{REQUEST, message};
 use serde_json::{Value, json as value};
 
@@ -32,7 +32,10 @@ fn signing_in_and_out_reads_as_in_the_contract() {
     assert_eq!(form.status, 200);
     let good = relay.login(ADMIN.0, ADMIN.1);
     let body = good.json();
-    assert_eq!((&body["success"], &body["expiresIn"], &body["username"]), (&true.into(), &86_400_000.into(), &ADMIN.0.into()));
+    assert_eq!(
+        (&body["success"], &body["expiresIn"], &body["username"]),
+        (&true.into(), &86_400_000.into(), &ADMIN.0.into())
+    );
     let token = body["token"].as_str().unwrap();
     assert!(token.len() == 64 && token.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let cookie = good.field("set-cookie").unwrap();
@@ -56,14 +59,21 @@ fn every_admin_route_is_closed_to_everyone_else() {
     relay.post("/web/auth/logout", &[("Authorization", &format!("Bearer {old}"))], b"");
     let invented = "f".repeat(64);
     let credentials = ["", "short", &invented, &old, &key.clear, "admin_credentials", "Bearer admin_credentials"];
-    let routes: Vec<_> = claude_relay::server::routes().filter(|(.., guard)| *guard == claude_relay::server::Guard::Admin).collect();
+    let routes: Vec<_> =
+        claude_relay::server::routes().filter(|(.., guard)| *guard == claude_relay::server::Guard::Admin).collect();
     assert!(routes.len() >= 8);
     for (method, pattern, _) in routes {
-        let target: String = pattern.split('/').map(|part| if part.starts_with(':') { "x" } else { part }).collect::<Vec<_>>().join("/");
+        let target: String =
+            pattern.split('/').map(|part| if part.starts_with(':') { "x" } else { part }).collect::<Vec<_>>().join("/");
         for credential in credentials {
             let bearer = format!("Bearer {credential}");
             let cookie = format!("adminToken={credential}");
-            for field in [("Authorization", bearer.as_str()), ("X-Admin-Token", credential), ("Cookie", &cookie), ("x-api-key", credential)] {
+            for field in [
+                ("Authorization", bearer.as_str()),
+                ("X-Admin-Token", credential),
+                ("Cookie", &cookie),
+                ("x-api-key", credential),
+            ] {
                 let response = fetch(relay.address, method, &target, &[field], b"");
                 let text = response.text();
                 let expected = if field.0 == "Cookie" && method != "GET" && credential.len() >= 32 { 403 } else { 401 };
@@ -134,7 +144,10 @@ fn keys_follow_the_rules_of_the_contract() {
         (value!({}), "Name is required and must be a non-empty string"),
         (value!({ "name": "  " }), "Name is required and must be a non-empty string"),
         (value!({ "name": "x".repeat(101) }), "Name must be less than 100 characters"),
-        (value!({ "name": "a", "description": "x".repeat(501) }), "Description must be a string with less than 500 characters"),
+        (
+            value!({ "name": "a", "description": "x".repeat(501) }),
+            "Description must be a string with less than 500 characters",
+        ),
         (value!({ "name": "a", "tokenLimit": -1 }), "Token limit must be a non-negative integer"),
         (value!({ "name": "a", "tokenLimit": "1e3" }), "Token limit must be a non-negative integer"),
         (value!({ "name": "a", "concurrencyLimit": 1.5 }), "Concurrency limit must be a non-negative integer"),
@@ -153,12 +166,21 @@ fn keys_follow_the_rules_of_the_contract() {
     assert!(text.starts_with(r#"{"success":true,"data":{"id":""#), "{text}");
     let data = &created.json()["data"];
     assert!(data["apiKey"].as_str().unwrap().starts_with("cr_") && data["apiKey"].as_str().unwrap().len() == 67);
-    assert_eq!((&data["tokenLimit"], &data["isActive"], &data["expiresAt"]), (&1_000_000.into(), &true.into(), &"".into()));
+    assert_eq!(
+        (&data["tokenLimit"], &data["isActive"], &data["expiresAt"]),
+        (&1_000_000.into(), &true.into(), &"".into())
+    );
     let target = format!("/admin/api-keys/{}", data["id"].as_str().unwrap());
     let update = value!({ "name": "renamed", "tokenLimit": "", "concurrencyLimit": "3", "rateLimitWindow": 0, "isActive": false });
-    assert_eq!(relay.admin("PUT", &target, &update).text(), r#"{"success":true,"message":"API key updated successfully"}"#);
+    assert_eq!(
+        relay.admin("PUT", &target, &update).text(),
+        r#"{"success":true,"message":"API key updated successfully"}"#
+    );
     let listed = relay.admin("GET", "/admin/api-keys", &Value::Null).json()["data"][0].clone();
-    assert_eq!((&listed["name"], &listed["tokenLimit"], &listed["concurrencyLimit"]), (&"renamed".into(), &1_000_000.into(), &3.into()));
+    assert_eq!(
+        (&listed["name"], &listed["tokenLimit"], &listed["concurrencyLimit"]),
+        (&"renamed".into(), &1_000_000.into(), &3.into())
+    );
     assert_eq!((&listed["isActive"], &listed["currentConcurrency"]), (&false.into(), &0.into()));
     assert!(listed.get("apiKey").is_none() && !listed.to_string().contains(data["apiKey"].as_str().unwrap()));
     for method in ["PUT", "DELETE"] {
@@ -179,32 +201,51 @@ fn accounts_follow_the_contract_and_never_give_a_secret_back() {
         (value!({ "name": "a", "kind": "gold" }), "Kind must be one of: oauth, api_key, setup_token"),
         (value!({ "name": "a", "kind": "api_key" }), "An API key is required (apiKey)"),
         (value!({ "name": "a", "claudeAiOauth": {} }), "claudeAiOauth.accessToken is missing or invalid"),
-        (value!({ "name": "a", "claudeAiOauth": { "accessToken": "a\nb" } }), "claudeAiOauth.accessToken is missing or invalid"),
+        (
+            value!({ "name": "a", "claudeAiOauth": { "accessToken": "a\nb" } }),
+            "claudeAiOauth.accessToken is missing or invalid",
+        ),
         (value!({ "name": "a", "baseUrl": "ftp://x" }), "Base URL must be an http or https URL without a query"),
-        (value!({ "name": "a", "proxy": { "type": "ftp", "host": "h", "port": 1 } }), "Proxy type must be one of: socks5, socks5h, http, https"),
+        (
+            value!({ "name": "a", "proxy": { "type": "ftp", "host": "h", "port": 1 } }),
+            "Proxy type must be one of: socks5, socks5h, http, https",
+        ),
         (value!({ "name": "a", "priority": 0 }), "Priority must be a whole number from 1 to 100"),
         (value!({ "name": "a", "isActive": "maybe" }), "isActive must be a boolean"),
     ] {
         let response = relay.admin("POST", "/admin/claude-accounts", &body);
         assert_eq!((response.status, &response.json()["error"]), (400, &error.into()), "{body}");
     }
-    let proxy = value!({ "type": "socks5", "host": "127.0.0.1", "port": "1080", "username": "u", "password": "proxy-secret" });
+    let proxy =
+        value!({ "type": "socks5", "host": "127.0.0.1", "port": "1080", "username": "u", "password": "proxy-secret" });
     let made = relay.add_account(&value!({ "name": "oauth", "description": "d", "email": "someone@example.com", "claudeAiOauth": oauth, "proxy": proxy }));
-    assert_eq!((&made["status"], &made["expiresAt"], &made["email"]), (&"active".into(), &"1999999999999".into(), &"someone@example.com".into()));
+    assert_eq!(
+        (&made["status"], &made["expiresAt"], &made["email"]),
+        (&"active".into(), &"1999999999999".into(), &"someone@example.com".into())
+    );
     let target = format!("/admin/claude-accounts/{}", made["id"].as_str().unwrap());
     let list = || relay.admin("GET", "/admin/claude-accounts", &Value::Null);
     let listed = list().json()["data"][0].clone();
     assert_eq!((&listed["email"], &listed["accountType"]), (&"so***e@example.com".into(), &"shared".into()));
-    assert_eq!(listed["rateLimitStatus"], value!({ "isRateLimited": false, "rateLimitedAt": null, "minutesRemaining": 0 }));
+    assert_eq!(
+        listed["rateLimitStatus"],
+        value!({ "isRateLimited": false, "rateLimitedAt": null, "minutesRemaining": 0 })
+    );
     for secret in ["proxy-secret", "sk-ant-oat01-aaa", "sk-ant-ort01-bbb"] {
         assert!(!list().text().contains(secret) && !made.to_string().contains(secret));
     }
     // What the list shows can be sent back as it is; the hidden password stays.
     let mut form = listed["proxy"].clone();
     form["port"] = 1081.into();
-    assert_eq!(relay.admin("PUT", &target, &value!({ "name": "renamed", "proxy": form, "isActive": true })).status, 200);
+    assert_eq!(
+        relay.admin("PUT", &target, &value!({ "name": "renamed", "proxy": form, "isActive": true })).status,
+        200
+    );
     let stored = relay.folder.0.join("data");
-    let cipher = claude_relay::model::secret::Cipher::new(std::fs::read_to_string(stored.join("encryption.key")).unwrap().trim()).unwrap();
+    let cipher = claude_relay::model::secret::Cipher::new(
+        std::fs::read_to_string(stored.join("encryption.key")).unwrap().trim(),
+    )
+    .unwrap();
     let sealed = match &relay.query("SELECT proxy FROM accounts")[0][0] {
         rusqlite::types::Value::Text(text) => text.clone(),
         other => panic!("{other:?}"),
@@ -214,13 +255,23 @@ fn accounts_follow_the_contract_and_never_give_a_secret_back() {
     assert_eq!(relay.admin("PUT", &target, &value!({ "proxy": null })).status, 200);
     assert_eq!(list().json()["data"][0]["proxy"], Value::Null);
     for body in [value!({ "name": null }), value!({ "accountType": "x" }), value!({ "isActive": null })] {
-        assert_eq!(relay.admin("PUT", &target, &body).status, if body["accountType"] == "x" || body.get("name").is_some() || body.get("isActive").is_some() { 400 } else { 200 });
+        assert_eq!(
+            relay.admin("PUT", &target, &body).status,
+            if body["accountType"] == "x" || body.get("name").is_some() || body.get("isActive").is_some() {
+                400
+            } else {
+                200
+            }
+        );
     }
     for method in ["PUT", "DELETE"] {
         let missing = relay.admin(method, "/admin/claude-accounts/none", &value!({ "name": "x" }));
         assert_eq!((missing.status, &missing.json()["message"]), (404, &"Account not found".into()));
     }
-    assert_eq!(relay.admin("DELETE", &target, &Value::Null).text(), r#"{"success":true,"message":"Claude account deleted successfully"}"#);
+    assert_eq!(
+        relay.admin("DELETE", &target, &Value::Null).text(),
+        r#"{"success":true,"message":"Claude account deleted successfully"}"#
+    );
     assert_eq!(list().json()["data"], value!([]));
 }
 
@@ -256,7 +307,10 @@ fn a_key_holder_sees_the_own_use_without_spending_any() {
     let by_key = [("x-api-key", key.clear.as_str())];
     for prefix in ["/api", "/claude", ""] {
         let info = relay.get(&format!("{prefix}/v1/key-info"), &by_key).json();
-        assert_eq!((&info["keyInfo"]["name"], &info["keyInfo"]["usage"]["total"]["allTokens"]), (&"somebody".into(), &81.into()));
+        assert_eq!(
+            (&info["keyInfo"]["name"], &info["keyInfo"]["usage"]["total"]["allTokens"]),
+            (&"somebody".into(), &81.into())
+        );
         assert_eq!(relay.get(&format!("{prefix}/v1/usage"), &by_key).json()["usage"]["daily"]["requests"], 1);
     }
     assert_eq!(relay.get("/v1/usage", &[]).status, 401);

@@ -48,7 +48,7 @@ fn a_thousand_half_heads_end_at_the_deadline_and_good_requests_go_on() {
         })
         .collect();
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(12) && !dripping.is_empty() {
+    while start.elapsed() < Duration::from_secs(16) && !dripping.is_empty() {
         let one = Instant::now();
         is_well(&relay, &key);
         assert!(one.elapsed() < Duration::from_secs(1), "a good request took {:?}", one.elapsed());
@@ -62,7 +62,11 @@ fn a_thousand_half_heads_end_at_the_deadline_and_good_requests_go_on() {
 #[test]
 fn heads_that_could_be_read_in_two_ways_are_refused_and_nothing_behind_them_is_served() {
     let (upstream, relay, key) = relay();
-    let smuggled = format!("POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\nContent-Length: {}\r\n\r\n", key.clear, REQUEST.len());
+    let smuggled = format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\nContent-Length: {}\r\n\r\n",
+        key.clear,
+        REQUEST.len()
+    );
     let smuggled = [smuggled.as_bytes(), REQUEST].concat();
     for (fields, status) in [
         ("Content-Length: 10000000000000", 413),
@@ -81,10 +85,16 @@ fn heads_that_could_be_read_in_two_ways_are_refused_and_nothing_behind_them_is_s
         ("Bad Name: x", 400),
     ] {
         let mut client = Connection::open(relay.address);
-        client.send(format!("POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\n{fields}\r\n\r\n", key.clear).as_bytes());
+        client.send(
+            format!("POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\n{fields}\r\n\r\n", key.clear).as_bytes(),
+        );
         let _ = client.stream.write_all(&smuggled);
         let response = client.response().unwrap_or_else(|error| panic!("{fields}: {error}"));
-        assert!(response.status == status || (status == 501 && response.status == 400), "{fields}: {}", response.status);
+        assert!(
+            response.status == status || (status == 501 && response.status == 400),
+            "{fields}: {}",
+            response.status
+        );
         let rest = client.rest().unwrap_or_default();
         assert!(rest.is_empty(), "{fields}: a second answer: {}", String::from_utf8_lossy(&rest));
     }
@@ -176,7 +186,8 @@ fn a_body_slower_than_the_minimum_rate_gives_its_worker_back() {
     let relay = Start::new().upstream(&upstream).with("RELAY_WORKERS", "2").run();
     relay.add_api_key_account("first", "sk-1");
     let key = relay.add_key("k");
-    let head = format!("POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\nContent-Length: 100000\r\n\r\n", key.clear);
+    let head =
+        format!("POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\nContent-Length: 100000\r\n\r\n", key.clear);
     let mut slow: Vec<Connection> = (0..2).map(|_| Connection::open(relay.address)).collect();
     for client in &mut slow {
         client.send(head.as_bytes());
@@ -244,7 +255,10 @@ fn connections_are_kept_and_expectations_met() {
         assert_eq!(client.response().unwrap().status, 200);
     }
     let expecting = |key: &str| {
-        format!("POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {key}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", REQUEST.len())
+        format!(
+            "POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {key}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+            REQUEST.len()
+        )
     };
     client.send(expecting(&key.clear).as_bytes());
     assert_eq!(client.head().unwrap().status, 100);
@@ -255,7 +269,10 @@ fn connections_are_kept_and_expectations_met() {
     client.send(expecting("cr_unknown-key").as_bytes());
     assert_eq!(client.response().unwrap().status, 401);
     let mut old = Connection::open(relay.address);
-    old.send(format!("POST /v1/messages HTTP/1.0\r\nx-api-key: {}\r\nContent-Length: {}\r\n\r\n", key.clear, REQUEST.len()).as_bytes());
+    old.send(
+        format!("POST /v1/messages HTTP/1.0\r\nx-api-key: {}\r\nContent-Length: {}\r\n\r\n", key.clear, REQUEST.len())
+            .as_bytes(),
+    );
     old.send(REQUEST);
     let response = old.response().unwrap();
     assert_eq!((response.status, response.field("transfer-encoding")), (200, None));

@@ -112,7 +112,8 @@ fn the_ledger_equals_what_the_upstream_reported_after_a_mixed_run() {
     for span in 0..=3 {
         assert_eq!(rollups(&relay.database(), span), reported, "span {span}");
     }
-    let kinds = "SELECT sum(cache_creation_5m_tokens), sum(cache_creation_1h_tokens), sum(cache_read_tokens) FROM ledger";
+    let kinds =
+        "SELECT sum(cache_creation_5m_tokens), sum(cache_creation_1h_tokens), sum(cache_read_tokens) FROM ledger";
     assert_eq!(relay.query(kinds), vec![vec![12_000.into(), 24_000.into(), 48_000.into()]]);
     let list = relay.admin("GET", "/admin/api-keys", &serde_json::Value::Null).json();
     for key in list["data"].as_array().unwrap() {

@@ -1,5 +1,10 @@
 //! The tests of the whole: the real binary, real sockets, a real database file.
 
+// Everything here is one binary; `pub` within it reaches nobody else.
+#![allow(unreachable_pub)]
+// A test is one story, and a failed unwrap is its failure.
+#![allow(clippy::too_many_lines, clippy::unwrap_used)]
+
 mod admin;
 mod front;
 mod harness;

@@ -39,7 +39,11 @@ fn with_every_worker_busy_the_next_client_is_told_at_once_and_the_admin_is_serve
     // A large body that nobody will read does not keep the refusal from its reader.
     let mut client = Connection::open(relay.address);
     let text = "x".repeat(3 * 1024 * 1024);
-    let head = format!("POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\nContent-Length: {}\r\n\r\n", key.clear, text.len());
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\nContent-Length: {}\r\n\r\n",
+        key.clear,
+        text.len()
+    );
     client.send(head.as_bytes());
     assert_eq!(client.response().unwrap().status, 529);
     gate.store(true, Ordering::Relaxed);

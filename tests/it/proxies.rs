@@ -1,8 +1,8 @@
 //! Accounts behind proxies: every kind carries the request, and a bad one never lets it out directly.
 
+use crate::harness::Upstream;
 use crate::harness::relay::Start;
 use crate::harness::upstream::json;
-use crate::harness::Upstream;
 use crate::samples::{REQUEST, message};
 use serde_json::json as value;
 use std::io::{Read, Write};
@@ -110,7 +110,8 @@ fn every_kind_of_proxy_carries_the_request_with_its_credentials() {
     ] {
         let proxy = proxy(handshake);
         let settings = value!({ "type": kind, "host": "127.0.0.1", "port": proxy.address.port(), "username": USER, "password": PASSWORD });
-        let account = relay.add_account(&value!({ "name": kind, "kind": "api_key", "apiKey": "sk-1", "proxy": settings }));
+        let account =
+            relay.add_account(&value!({ "name": kind, "kind": "api_key", "apiKey": "sk-1", "proxy": settings }));
         let key = relay.add_key_with(&value!({ "name": kind, "claudeAccountId": account["id"] }));
         let response = relay.message(&key, REQUEST);
         assert_eq!(response.status, 200, "{kind}: {}", response.text());
@@ -125,9 +126,17 @@ fn a_proxy_that_refuses_or_is_not_there_is_an_error_and_never_a_direct_connectio
     let relay = Start::new().upstream(&upstream).run();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (socks, http) = (proxy(socks5), proxy(connect));
-    for (kind, port) in [("socks5", nobody), ("http", nobody), ("https", nobody), ("socks5", socks.address.port()), ("http", http.address.port())] {
-        let settings = value!({ "type": kind, "host": "127.0.0.1", "port": port, "username": "wrong", "password": "wrong" });
-        let account = relay.add_account(&value!({ "name": kind, "kind": "api_key", "apiKey": "sk-1", "proxy": settings }));
+    for (kind, port) in [
+        ("socks5", nobody),
+        ("http", nobody),
+        ("https", nobody),
+        ("socks5", socks.address.port()),
+        ("http", http.address.port()),
+    ] {
+        let settings =
+            value!({ "type": kind, "host": "127.0.0.1", "port": port, "username": "wrong", "password": "wrong" });
+        let account =
+            relay.add_account(&value!({ "name": kind, "kind": "api_key", "apiKey": "sk-1", "proxy": settings }));
         let key = relay.add_key_with(&value!({ "name": kind, "claudeAccountId": account["id"] }));
         let response = relay.message(&key, REQUEST);
         assert_eq!(response.status, 502, "{kind} {port}: {}", response.text());

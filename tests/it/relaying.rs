@@ -91,11 +91,14 @@ fn the_first_event_arrives_before_the_upstream_sends_its_second() {
 fn an_error_of_the_upstream_passes_as_it_is() {
     let body = r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow"},"request_id":"req_9"}"#;
     let upstream = Upstream::start(move |_| {
-        vec![send(format!(
-            "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nretry-after: 12\r\n\
+        vec![
+            send(format!(
+                "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nretry-after: 12\r\n\
              anthropic-ratelimit-unified-status: rejected\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )), Step::Close]
+                body.len()
+            )),
+            Step::Close,
+        ]
     });
     let (relay, key) = Relay::with_upstream(&upstream);
     for request in [REQUEST, STREAM_REQUEST] {
@@ -135,7 +138,10 @@ fn a_stream_that_breaks_off_ends_with_an_error_event_and_never_looks_whole() {
 #[test]
 fn a_json_answer_that_breaks_off_is_an_error_or_an_aborted_connection() {
     let upstream = Upstream::start(|_| {
-        vec![send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{\"id\":"), Step::Close]
+        vec![
+            send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{\"id\":"),
+            Step::Close,
+        ]
     });
     let (relay, key) = Relay::with_upstream(&upstream);
     let response = relay.message(&key, REQUEST);
@@ -158,10 +164,7 @@ fn a_json_answer_that_breaks_off_is_an_error_or_an_aborted_connection() {
 #[test]
 fn upstream_faults_have_the_statuses_that_clients_retry() {
     let silent = Upstream::start(|_| vec![Step::Wait(Duration::from_secs(5))]);
-    let relay = crate::harness::relay::Start::new()
-        .upstream(&silent)
-        .with("UPSTREAM_FIRST_BYTE_TIMEOUT", "300")
-        .run();
+    let relay = crate::harness::relay::Start::new().upstream(&silent).with("UPSTREAM_FIRST_BYTE_TIMEOUT", "300").run();
     relay.add_api_key_account("first", "sk-1");
     let key = relay.add_key("k");
     let response = relay.message(&key, REQUEST);
@@ -173,9 +176,8 @@ fn upstream_faults_have_the_statuses_that_clients_retry() {
     assert_eq!((response.status, &response.json()["error"]), (502, &"Upstream connection error".into()));
 
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let relay = crate::harness::relay::Start::new()
-        .with("CLAUDE_API_URL", &format!("http://{closed}/v1/messages"))
-        .run();
+    let relay =
+        crate::harness::relay::Start::new().with("CLAUDE_API_URL", &format!("http://{closed}/v1/messages")).run();
     relay.add_api_key_account("first", "sk-1");
     let key = relay.add_key("k");
     let response = relay.message(&key, REQUEST);
@@ -184,9 +186,8 @@ fn upstream_faults_have_the_statuses_that_clients_retry() {
 
 #[test]
 fn silence_within_a_stream_is_bounded_and_told() {
-    let upstream = Upstream::start(|_| {
-        vec![stream_head(), chunk(&events("m", 1, 1)[0]), Step::Wait(Duration::from_secs(5))]
-    });
+    let upstream =
+        Upstream::start(|_| vec![stream_head(), chunk(&events("m", 1, 1)[0]), Step::Wait(Duration::from_secs(5))]);
     let relay = crate::harness::relay::Start::new().upstream(&upstream).with("UPSTREAM_IDLE_TIMEOUT", "400").run();
     relay.add_api_key_account("first", "sk-1");
     let key = relay.add_key("k");
@@ -337,8 +338,11 @@ fn large_bodies_pass_and_too_large_ones_are_refused() {
     assert!(upstream.received()[0].body == body.as_bytes());
     let mut client = Connection::open(relay.address);
     client.send(
-        format!("POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\nContent-Length: 33554433\r\n\r\n", key.clear)
-            .as_bytes(),
+        format!(
+            "POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\nContent-Length: 33554433\r\n\r\n",
+            key.clear
+        )
+        .as_bytes(),
     );
     let refused = client.response().unwrap();
     assert_eq!(refused.status, 413);
@@ -346,8 +350,11 @@ fn large_bodies_pass_and_too_large_ones_are_refused() {
     // A body without a length arrives whole as well.
     let mut client = Connection::open(relay.address);
     client.send(
-        format!("POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\nTransfer-Encoding: chunked\r\n\r\n", key.clear)
-            .as_bytes(),
+        format!(
+            "POST /v1/messages HTTP/1.1\r\nHost: r\r\nx-api-key: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+            key.clear
+        )
+        .as_bytes(),
     );
     for piece in REQUEST.chunks(7) {
         client.send(format!("{:x}\r\n", piece.len()).as_bytes());
@@ -363,15 +370,17 @@ fn large_bodies_pass_and_too_large_ones_are_refused() {
 fn a_huge_event_is_passed_on_and_the_bill_is_still_exact() {
     let mut pieces = events("m", 3, 4);
     let huge = "y".repeat(5 * 1024 * 1024);
-    pieces.insert(4, format!("event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"x\":\"{huge}\"}}\n\n"));
+    pieces.insert(
+        4,
+        format!("event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"x\":\"{huge}\"}}\n\n"),
+    );
     let expected = pieces.concat();
     let upstream = streaming(pieces);
     let (relay, key) = Relay::with_upstream(&upstream);
     let response = relay.message(&key, STREAM_REQUEST);
     assert!(response.body == expected.as_bytes());
-    assert_eq!(relay.query("SELECT input_tokens, output_tokens, complete FROM ledger"), vec![vec![
-        3.into(),
-        4.into(),
-        1.into()
-    ]]);
+    assert_eq!(
+        relay.query("SELECT input_tokens, output_tokens, complete FROM ledger"),
+        vec![vec![3.into(), 4.into(), 1.into()]]
+    );
 }

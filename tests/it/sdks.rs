@@ -44,7 +44,8 @@ fn drive(program: &Path, script: &str) {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{base}: {errors}\n{}", relay.log());
     }
-    let complete = relay.count("SELECT count(*) FROM ledger WHERE complete = 1 AND input_tokens = 11 AND output_tokens = 7");
+    let complete =
+        relay.count("SELECT count(*) FROM ledger WHERE complete = 1 AND input_tokens = 11 AND output_tokens = 7");
     let partial = relay.count("SELECT count(*) FROM ledger WHERE complete = 0");
     assert!(complete >= 12 && partial == 3, "{complete} complete, {partial} partial");
 }

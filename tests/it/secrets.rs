@@ -9,7 +9,9 @@ use serde_json::json as value;
 #[test]
 fn no_secret_is_in_the_log_at_any_level_nor_in_the_clear_in_the_data_folder() {
     let upstream = Upstream::start(|request| match request.target.as_str() {
-        "/token" => json(200, r#"{"access_token":"oat-rotated-secret","refresh_token":"ort-rotated-secret","expires_in":3600}"#),
+        "/token" => {
+            json(200, r#"{"access_token":"oat-rotated-secret","refresh_token":"ort-rotated-secret","expires_in":3600}"#)
+        }
         _ if request.field("x-fail").is_some() => vec![Step::Reset],
         _ => json(200, &message("m", 1, 1)),
     });
@@ -19,9 +21,21 @@ fn no_secret_is_in_the_log_at_any_level_nor_in_the_clear_in_the_data_folder() {
         .with("OAUTH_TOKEN_URL", &format!("http://{}/token", upstream.address))
         .run();
     let mut secrets: Vec<String> = [
-        ADMIN.1, "sk-ant-api-secret", "oat-first-secret", "ort-first-secret", "oat-rotated-secret", "ort-rotated-secret",
-        "setup-token-secret", "proxy-password-secret", "account-password-secret", "mailbox-secret", "cookie-secret", "body-secret",
-    ].map(str::to_owned).to_vec();
+        ADMIN.1,
+        "sk-ant-api-secret",
+        "oat-first-secret",
+        "ort-first-secret",
+        "oat-rotated-secret",
+        "ort-rotated-secret",
+        "setup-token-secret",
+        "proxy-password-secret",
+        "account-password-secret",
+        "mailbox-secret",
+        "cookie-secret",
+        "body-secret",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     relay.add_api_key_account("api", "sk-ant-api-secret");
     let oauth = relay.add_account(&value!({
         "name": "oauth", "email": "mailbox-secret@example.com", "password": "account-password-secret", "accountType": "dedicated",
@@ -33,9 +47,13 @@ fn no_secret_is_in_the_log_at_any_level_nor_in_the_clear_in_the_data_folder() {
     }));
     let body = br#"{"messages":[{"role":"user","content":"body-secret"}]}"#;
     for account in [None, Some(&oauth), Some(&proxied)] {
-        let key = relay.add_key_with(&value!({ "name": "k", "claudeAccountId": account.map(|account| account["id"].clone()) }));
+        let key = relay
+            .add_key_with(&value!({ "name": "k", "claudeAccountId": account.map(|account| account["id"].clone()) }));
         secrets.push(key.clear.clone());
-        for fields in [vec![("x-api-key", key.clear.as_str())], vec![("api-key", key.clear.as_str()), ("x-fail", "1"), ("Cookie", "a=cookie-secret")]] {
+        for fields in [
+            vec![("x-api-key", key.clear.as_str())],
+            vec![("api-key", key.clear.as_str()), ("x-fail", "1"), ("Cookie", "a=cookie-secret")],
+        ] {
             relay.post("/v1/messages?x=1", &fields, body);
             relay.post("/v1/nothing", &fields, body);
         }

@@ -18,7 +18,8 @@ fn refusal(start: &Start) -> String {
 
 #[test]
 fn a_first_start_needs_no_settings_and_says_where_to_go() {
-    let start = Start::new().without("ADMIN_USERNAME").without("ADMIN_PASSWORD").without("LOG_LEVEL").without("RELAY_WORKERS");
+    let start =
+        Start::new().without("ADMIN_USERNAME").without("ADMIN_PASSWORD").without("LOG_LEVEL").without("RELAY_WORKERS");
     let mut process = start.command().stdout(std::process::Stdio::piped()).spawn().unwrap();
     eventually("the first password", || start.folder.0.join("data/init.json").exists());
     std::thread::sleep(Duration::from_millis(500));
@@ -27,7 +28,12 @@ fn a_first_start_needs_no_settings_and_says_where_to_go() {
     let console = String::from_utf8(output.stdout).unwrap();
     let first: serde_json::Value =
         serde_json::from_slice(&std::fs::read(start.folder.0.join("data/init.json")).unwrap()).unwrap();
-    for part in ["/web", "ANTHROPIC_BASE_URL=http://", first["adminUsername"].as_str().unwrap(), first["adminPassword"].as_str().unwrap()] {
+    for part in [
+        "/web",
+        "ANTHROPIC_BASE_URL=http://",
+        first["adminUsername"].as_str().unwrap(),
+        first["adminPassword"].as_str().unwrap(),
+    ] {
         assert!(console.contains(part), "{part}: {console}");
     }
     for file in ["encryption.key", "init.json"] {
@@ -90,7 +96,8 @@ fn sigterm_closes_the_door_and_lets_running_answers_end() {
 #[test]
 fn after_the_grace_running_streams_are_told_and_the_process_ends() {
     let pieces = events("m", 1, 2);
-    let upstream = Upstream::start(move |_| vec![stream_head(), chunk(&pieces[0]), Step::Wait(Duration::from_secs(60))]);
+    let upstream =
+        Upstream::start(move |_| vec![stream_head(), chunk(&pieces[0]), Step::Wait(Duration::from_secs(60))]);
     let mut relay = Start::new().upstream(&upstream).with("SHUTDOWN_GRACE", "300").run();
     relay.add_api_key_account("first", "sk-1");
     let key = relay.add_key("k");

@@ -1,8 +1,8 @@
 //! Access tokens: refreshed once, kept before they are used.
 
+use crate::harness::Upstream;
 use crate::harness::relay::Start;
 use crate::harness::upstream::{Step, json};
-use crate::harness::Upstream;
 use crate::samples::{REQUEST, message};
 use serde_json::json as value;
 use std::collections::HashSet;
@@ -17,7 +17,10 @@ fn rotating(delay: Duration) -> Upstream {
             return json(200, &message("m", 1, 1));
         }
         let body = request.json();
-        assert_eq!((&body["grant_type"], &body["client_id"]), (&"refresh_token".into(), &"9d1c250a-e61b-44d9-88ed-5944d1962f5e".into()));
+        assert_eq!(
+            (&body["grant_type"], &body["client_id"]),
+            (&"refresh_token".into(), &"9d1c250a-e61b-44d9-88ed-5944d1962f5e".into())
+        );
         let token = body["refresh_token"].as_str().unwrap().to_owned();
         if !spent.lock().unwrap().insert(token.clone()) || token == "revoked" {
             return json(400, r#"{"error":"invalid_grant","error_description":"spent"}"#);
@@ -26,7 +29,10 @@ fn rotating(delay: Duration) -> Upstream {
             return json(503, "oops");
         }
         let mut steps = vec![Step::Wait(delay)];
-        steps.extend(json(200, &format!(r#"{{"access_token":"access-of-{token}","refresh_token":"{token}+","expires_in":3600}}"#)));
+        steps.extend(json(
+            200,
+            &format!(r#"{{"access_token":"access-of-{token}","refresh_token":"{token}+","expires_in":3600}}"#),
+        ));
         steps
     })
 }
@@ -58,7 +64,11 @@ fn many_requests_that_find_one_expired_token_refresh_it_once() {
     }
     let again = relay.kill_and_restart(start(&upstream));
     assert_eq!(again.message(&key, REQUEST).status, 200);
-    assert_eq!(upstream.received().iter().filter(|request| request.target == "/token").count(), 1, "the new pair was kept");
+    assert_eq!(
+        upstream.received().iter().filter(|request| request.target == "/token").count(),
+        1,
+        "the new pair was kept"
+    );
 }
 
 #[test]

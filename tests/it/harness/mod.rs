@@ -4,9 +4,8 @@ pub mod client;
 pub mod relay;
 pub mod upstream;
 
-pub use client::{Connection, Response};
 pub use relay::{Key, Relay};
-pub use upstream::{Received, Step, Upstream};
+pub use upstream::Upstream;
 
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,7 @@
 use super::client::{Response, fetch};
 use super::{Folder, Upstream};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,6 @@ pub struct Relay {
     pub address: SocketAddr,
     pub folder: Arc<Folder>,
     pub log: Arc<Mutex<String>>,
-    pub console: String,
     pub process: Child,
     token: String,
 }
@@ -101,13 +100,9 @@ impl Start {
             }
         }
         let address = console.split_whitespace().skip_while(|word| *word != "on").nth(1).unwrap().parse().unwrap();
-        let more = Arc::new(Mutex::new(String::new()));
-        std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = out.read_to_string(&mut text);
-            more.lock().unwrap().push_str(&text);
-        });
-        let mut relay = Relay { address, folder: self.folder, log, console, process, token: String::new() };
+        // Whatever it prints later must not block it.
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        let mut relay = Relay { address, folder: self.folder, log, process, token: String::new() };
         if self.settings.iter().any(|(name, _)| name == "ADMIN_PASSWORD") {
             relay.token = relay.login(ADMIN.0, ADMIN.1).json()["token"].as_str().expect("a token").to_owned();
         }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 /// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Received {
-    pub method: String,
     pub target: String,
     pub fields: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -166,8 +165,8 @@ pub fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Receive
         return Ok(None);
     }
     let mut words = line.split_whitespace().map(str::to_owned);
-    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut request = Received { method, target, fields: Vec::new(), body: Vec::new() };
+    let target = words.nth(1).unwrap_or_default();
+    let mut request = Received { target, fields: Vec::new(), body: Vec::new() };
     loop {
         line.clear();
         reader.read_line(&mut line)?;
