@@ -1,29 +1,51 @@
-//! Reading a request's body: bounded in size, rate and memory over all connections.
+//! Request bodies: read by a worker, bounded in bytes, in time and, over all connections, in memory.
 
-use super::chunked::Decoder;
-use super::connection::Connection;
-use super::front::Front;
-use super::head::Head;
-use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-/// What is reserved for a body before any of it has come; the announced length is only a number.
-const FIRST_BYTES: usize = 64 * 1024;
-/// A body up to this length is reserved at once.
-const EXACT_BYTES_MAX: u64 = 1024 * 1024;
-/// One read of a chunked body.
-const CHUNKED_READ_BYTES: usize = 16 * 1024;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
-/// A whole body. Its memory counts against the budget of bodies in flight until it is dropped.
+use super::Limits;
+use super::chunked::Decoder;
+use super::conn::{Conn, receive};
+use super::front::{Front, is_would_block};
+use super::head::Head;
+
+/// Bodies announced to be at most so long get their memory at once.
+const MODEST_BYTES: usize = 1024 * 1024;
+/// With what others begin. From there memory doubles as bytes come.
+const FIRST_BYTES: usize = 64 * 1024;
+/// Bytes received at once while decoding chunks.
+const CHUNKED_RECEIVE_BYTES: usize = 16 * 1024;
+
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// Longer than the caller of `read_body` allows.
+    TooLarge,
+    /// Slower than `Limits::body_rate_min`, or silent for `Limits::body_idle`.
+    TooSlow,
+    /// The chunks do not follow RFC 9112 section 7.1.
+    Malformed,
+    /// The client closed or reset the connection before the end.
+    Gone,
+    /// `Limits::bodies_in_flight_bytes_max` is used up, or memory is.
+    NoRoom,
+}
+
+/// A whole request body. Its memory counts as in flight until it is dropped.
 pub struct Body {
     bytes: Vec<u8>,
-    budget: Budget,
+    _loan: Option<Loan>,
+}
+
+impl Body {
+    pub(super) fn empty() -> Body {
+        Body { bytes: Vec::new(), _loan: None }
+    }
 }
 
 impl Deref for Body {
@@ -34,154 +56,145 @@ impl Deref for Body {
     }
 }
 
-/// Why a body could not be read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum BodyError {
-    /// It is larger than the caller allows.
-    TooLarge,
-    /// It came slower than the minimum rate.
-    TooSlow,
-    /// Its chunks do not follow the grammar (RFC 9112 section 7.1).
-    Malformed,
-    /// The client left before its end.
-    Gone,
-    /// The memory for bodies in flight is used up.
-    NoRoom,
-}
-
-/// A share of the memory for bodies in flight.
-struct Budget {
+/// Bytes taken from the budget of bodies in flight.
+struct Loan {
     front: Arc<Front>,
     taken: u64,
 }
 
-impl Budget {
-    /// Raises the share to `bytes`, if there is room.
-    fn raise(&mut self, bytes: usize) -> Result<(), BodyError> {
-        let more = (bytes as u64).saturating_sub(self.taken);
-        let max = self.front.limits.bodies_in_flight_bytes_max;
-        let add = |all: u64| all.checked_add(more).filter(|sum| *sum <= max);
+impl Loan {
+    fn grow(&mut self, more: usize) -> Result<(), BodyError> {
+        let (more, max) = (more as u64, self.front.limits.bodies_in_flight_bytes_max);
         self.front
+            .figures
             .bodies_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .fetch_update(SeqCst, SeqCst, |bytes| bytes.checked_add(more).filter(|bytes| *bytes <= max))
             .map_err(|_| BodyError::NoRoom)?;
         self.taken += more;
         Ok(())
     }
 }
 
-impl Drop for Budget {
+impl Drop for Loan {
     fn drop(&mut self) {
-        self.front.bodies_bytes.fetch_sub(self.taken, Ordering::Relaxed);
+        self.front.figures.bodies_bytes.fetch_sub(self.taken, SeqCst);
     }
 }
 
-/// Reads the body that a head announces.
-pub(super) fn read(
-    front: &Arc<Front>,
-    connection: &mut Connection,
-    head: &Head,
-    bytes_max: u64,
-) -> Result<Body, BodyError> {
-    let budget = Budget { front: Arc::clone(front), taken: 0 };
-    let mut body = Body { bytes: Vec::new(), budget };
-    if !head.has_body() {
-        return Ok(body);
-    }
-    if head.content_length().is_some_and(|length| length > bytes_max) {
+/// Reads the body that belongs to `head`. The connection's inbox is then at the first byte behind it.
+#[inline(never)]
+pub(super) fn read(front: &Arc<Front>, conn: &mut Conn, head: &Head, bytes_max: u64) -> Result<Body, BodyError> {
+    let announced = head.content_length();
+    if announced.is_some_and(|length| length > bytes_max) {
         return Err(BodyError::TooLarge);
     }
-    if head.expects_continue() && connection.buffer.is_empty() {
-        let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
-        send(&*connection.socket, interim, SendFlags::NOSIGNAL).map_err(|_| BodyError::Gone)?;
+    if head.expects_continue() && conn.inbox.is_empty() {
+        conn.send_pieces(&[std::io::IoSlice::new(b"HTTP/1.1 100 Continue\r\n\r\n")], true)
+            .map_err(|_| BodyError::Gone)?;
     }
-    let pace = Pace { start: Instant::now(), grace: front.limits.body_grace, rate_min: front.limits.body_rate_min };
-    match head.content_length() {
-        Some(length) => read_length(connection, &mut body, length, &pace)?,
-        None => read_chunked(connection, &mut body, bytes_max, &pace)?,
+    let now = Instant::now();
+    let store = Store { bytes: Vec::new(), loan: Loan { front: front.clone(), taken: 0 } };
+    let mut reader = Reader { limits: &front.limits, conn, started: now, last_came: now, store };
+    match announced {
+        Some(length) => reader.read_known(usize::try_from(length).map_err(|_| BodyError::TooLarge)?)?,
+        None => reader.read_chunked(usize::try_from(bytes_max).unwrap_or(usize::MAX))?,
     }
-    Ok(body)
+    Ok(Body { bytes: reader.store.bytes, _loan: Some(reader.store.loan) })
 }
 
-fn read_length(connection: &mut Connection, body: &mut Body, length: u64, pace: &Pace) -> Result<(), BodyError> {
-    let length_usize = usize::try_from(length).map_err(|_| BodyError::TooLarge)?;
-    let first = if length <= EXACT_BYTES_MAX { length_usize } else { FIRST_BYTES.max(connection.buffer.len()) };
-    body.budget.raise(first)?;
-    body.bytes.reserve_exact(first);
-    body.bytes.append(&mut connection.buffer);
-    while body.bytes.len() < length_usize {
-        if body.bytes.len() == body.bytes.capacity() {
-            let larger = (body.bytes.capacity() * 2).min(length_usize);
-            body.budget.raise(larger)?;
-            body.bytes.reserve_exact(larger - body.bytes.len());
-        }
-        match recv(&*connection.socket, spare_capacity(&mut body.bytes), RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => return Err(BodyError::Gone),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => pace.wait(connection, body.bytes.len())?,
-            Err(_) => return Err(BodyError::Gone),
-        }
-    }
-    // What came behind the body belongs to the next request.
-    connection.buffer = body.bytes.split_off(length_usize);
-    Ok(())
+/// The body so far, and what it borrowed for its memory.
+struct Store {
+    bytes: Vec<u8>,
+    loan: Loan,
 }
 
-fn read_chunked(connection: &mut Connection, body: &mut Body, bytes_max: u64, pace: &Pace) -> Result<(), BodyError> {
-    let mut decoder = Decoder::new();
-    let mut input = std::mem::take(&mut connection.buffer);
-    let mut received = input.len();
-    loop {
-        let mut at = 0;
-        while at < input.len() && !decoder.is_done() {
-            let (taken, data) = decoder.step(&input[at..]).map_err(|_| BodyError::Malformed)?;
-            at += taken;
-            if (body.bytes.len() + data.len()) as u64 > bytes_max {
-                return Err(BodyError::TooLarge);
+impl Store {
+    /// Makes room for `more` bytes, at least.
+    fn reserve(&mut self, more: usize) -> Result<(), BodyError> {
+        let wanted = self.bytes.len().saturating_add(more);
+        if wanted > self.bytes.capacity() {
+            self.loan.grow(wanted - self.bytes.capacity())?;
+            self.bytes.try_reserve_exact(more).map_err(|_| BodyError::NoRoom)?;
+        }
+        Ok(())
+    }
+}
+
+struct Reader<'a> {
+    limits: &'a Limits,
+    conn: &'a mut Conn,
+    started: Instant,
+    last_came: Instant,
+    store: Store,
+}
+
+impl Reader<'_> {
+    fn read_known(&mut self, length: usize) -> Result<(), BodyError> {
+        let here = self.conn.inbox.unread().len().min(length);
+        self.store.reserve(if length <= MODEST_BYTES { length } else { FIRST_BYTES.max(here) })?;
+        self.store.bytes.extend_from_slice(&self.conn.inbox.unread()[..here]);
+        self.conn.inbox.consume(here);
+        while self.store.bytes.len() < length {
+            let has = self.store.bytes.len();
+            if has == self.store.bytes.capacity() {
+                self.store.reserve(has.min(length - has))?;
             }
-            let wanted = body.bytes.len() + data.len();
-            if wanted > body.bytes.capacity() {
-                let larger = wanted.max(body.bytes.capacity() * 2).max(CHUNKED_READ_BYTES);
-                body.budget.raise(larger)?;
-                body.bytes.reserve_exact(larger - body.bytes.len());
+            loop {
+                match receive(&self.conn.stream, &mut self.store.bytes, false) {
+                    Ok(0) => return Err(BodyError::Gone),
+                    Ok(_) => break,
+                    Err(error) if is_would_block(error) => self.wait()?,
+                    Err(_) => return Err(BodyError::Gone),
+                }
             }
-            body.bytes.extend_from_slice(data);
+            self.last_came = Instant::now();
         }
-        if decoder.is_done() {
-            connection.buffer = input.split_off(at);
-            return Ok(());
+        // The vector may have had more room than asked for; what lies there belongs to the next request.
+        let excess = self.store.bytes.split_off(length);
+        if !excess.is_empty() {
+            self.conn.inbox.append(&excess);
         }
-        input.clear();
-        input.reserve(CHUNKED_READ_BYTES);
-        match recv(&*connection.socket, spare_capacity(&mut input), RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => return Err(BodyError::Gone),
-            Ok((_, length)) => received += length,
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => pace.wait(connection, received)?,
-            Err(_) => return Err(BodyError::Gone),
+        Ok(())
+    }
+
+    fn read_chunked(&mut self, bytes_max: usize) -> Result<(), BodyError> {
+        let mut decoder = Decoder::new();
+        loop {
+            while !self.conn.inbox.is_empty() && !decoder.is_done() {
+                let (taken, data) = decoder.step(self.conn.inbox.unread()).map_err(|_| BodyError::Malformed)?;
+                let bytes = &self.store.bytes;
+                if data.len() > bytes_max.saturating_sub(bytes.len()) {
+                    return Err(BodyError::TooLarge);
+                }
+                if data.len() > bytes.capacity() - bytes.len() {
+                    self.store.reserve(data.len().max(bytes.len()).max(1024))?;
+                }
+                self.store.bytes.extend_from_slice(data);
+                self.conn.inbox.consume(taken);
+            }
+            if decoder.is_done() {
+                return Ok(());
+            }
+            match self.conn.inbox.receive(&self.conn.stream, CHUNKED_RECEIVE_BYTES, false) {
+                Ok(0) => return Err(BodyError::Gone),
+                Ok(_) => self.last_came = Instant::now(),
+                Err(error) if is_would_block(error) => self.wait()?,
+                Err(_) => return Err(BodyError::Gone),
+            }
         }
     }
-}
 
-/// How fast a body must come.
-struct Pace {
-    start: Instant,
-    grace: Duration,
-    /// Bytes a second.
-    rate_min: u64,
-}
-
-impl Pace {
-    /// Waits for more, as long as `received` bytes justify.
-    fn wait(&self, connection: &Connection, received: usize) -> Result<(), BodyError> {
-        let earned = Duration::from_secs_f64(received as f64 / self.rate_min.max(1) as f64);
-        let left = earned.max(self.grace).saturating_sub(self.start.elapsed());
+    /// Waits for more bytes, until the average rate would fall below the least one.
+    fn wait(&self) -> Result<(), BodyError> {
+        let earned = Duration::from_secs(self.store.bytes.len() as u64 / self.limits.body_rate_min.max(1));
+        let by_rate = self.started + self.limits.body_grace.max(earned);
+        let left = by_rate.min(self.last_came + self.limits.body_idle).saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(BodyError::TooSlow);
         }
-        let mut sockets = [PollFd::new(&*connection.socket, PollFlags::IN)];
-        let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match poll(&mut sockets, Some(&time)) {
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let mut fds = [PollFd::new(&*self.conn.stream, PollFlags::IN)];
+        match poll(&mut fds, Some(&timeout)) {
             Ok(0) => Err(BodyError::TooSlow),
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(_) => Err(BodyError::Gone),

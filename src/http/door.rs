@@ -1,385 +1,325 @@
-//! The door: one thread, one poll loop, every connection that waits.
+//! The door: one thread that accepts, reads heads without ever waiting for a client, admits requests to the pools, and
+//! ends what takes too long. It sends only what fits into a socket's buffer at once.
 
-use super::connection::{Connection, Received, Waiting};
-use super::front::{Figures, Front, lock};
-use super::pool::{self, Queue};
-use super::{Fault, Limits, Pool, Service};
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::collections::HashMap;
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// Event data of the two descriptors that are no connection.
-const LISTENER: u64 = u64::MAX;
-const WAKE: u64 = u64::MAX - 1;
-/// How often deadlines are looked at; they end this much late at most.
-const SWEEP_EVERY: Duration = Duration::from_millis(250);
-/// Connections accepted in one go, before those that are open have their turn.
-const ACCEPT_BATCH: usize = 64;
-/// What one read of the door takes.
-const SCRATCH_BYTES: usize = 16 * 1024;
-/// Connections that the kernel keeps for us.
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::conn::{Conn, Phase};
+use super::figures::Figures;
+use super::front::{Bell, Front, is_would_block};
+use super::pool;
+use super::table::Refusal;
+use super::{Limits, Pool, Service};
+
+/// How often deadlines are looked at, and accepting is tried again after a pause.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a stopping door looks whether all is done.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+/// Connections accepted before others get a turn.
+const ACCEPTS_MAX: usize = 64;
+/// Connections that may wait in the kernel for being accepted.
 const BACKLOG: i32 = 1024;
+/// Bytes read from one connection before others get a turn.
+const RECEIVE_BYTES: usize = 16 * 1024;
+/// Want of file descriptors is logged at most so often.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How many threads serve.
-#[derive(Clone, Copy, Debug)]
-pub struct Workers {
-    /// For relayed requests.
-    pub relay: usize,
-    /// For everything else.
-    pub control: usize,
-}
+const LISTENER: u64 = u64::MAX;
+const BELL: u64 = u64::MAX - 1;
 
-/// Stops the door, from any thread.
-#[derive(Clone)]
-pub struct Stopper {
-    stop: Arc<StopState>,
-}
-
-struct StopState {
-    is_asked: AtomicBool,
-    wake: rustix::fd::OwnedFd,
-}
-
-impl Stopper {
-    /// Tells the door to close.
-    pub fn stop(&self) {
-        self.stop.is_asked.store(true, Ordering::Relaxed);
-        // Full means that the door is awake already.
-        let _ = rustix::io::write(&self.stop.wake, &1_u64.to_ne_bytes());
-    }
-
-    /// Whether it has been told.
-    pub fn is_stopping(&self) -> bool {
-        self.stop.is_asked.load(Ordering::Relaxed)
-    }
-}
-
-/// Requests that were running when the door closed.
-pub struct Drain {
-    front: Arc<Front>,
-}
-
-impl Drain {
-    /// Whether all have ended.
-    pub fn is_complete(&self) -> bool {
-        self.front.figures.serving() == 0
-    }
-
-    /// Waits for them, at most this long. Gives back whether all have ended.
-    pub fn wait(&self, time: Duration) -> bool {
-        let start = Instant::now();
-        while !self.is_complete() && start.elapsed() < time {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        self.is_complete()
-    }
-}
-
-/// The door, bound and not yet open.
+/// A bound listener, not yet served.
 pub struct Door {
     listener: TcpListener,
     limits: Limits,
+    bell: Arc<Bell>,
     figures: Arc<Figures>,
-    stopper: Stopper,
+}
+
+/// Worker threads of each pool, at least one each.
+#[derive(Clone, Copy, Debug)]
+pub struct Workers {
+    /// Threads for requests that may take minutes; at least 1.
+    pub relay: usize,
+    /// Threads for short requests; at least 1.
+    pub control: usize,
 }
 
 impl Door {
-    /// Listens on a host and port, the first of its addresses that can be had. Raises the limit of open files as far as
-    /// this process may.
-    ///
-    /// # Errors
-    /// The operating system's.
+    /// Binds the first address of `host` that can be bound; port 0 means any. Raises the soft limit of open files to the
+    /// hard one.
     pub fn bind(host: &str, port: u16, limits: Limits) -> io::Result<Door> {
-        raise_file_limit();
-        let mut failure = io::Error::new(ErrorKind::NotFound, "the host has no address");
-        for address in (host.trim_matches(['[', ']']), port).to_socket_addrs()? {
+        raise_open_files();
+        let mut error = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+        for address in (host, port).to_socket_addrs()? {
             match listen(address) {
                 Ok(listener) => {
-                    let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-                    let stopper = Stopper { stop: Arc::new(StopState { is_asked: AtomicBool::new(false), wake }) };
-                    return Ok(Door { listener, limits, figures: Arc::default(), stopper });
+                    let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+                    let bell = Arc::new(Bell { eventfd, is_stopping: AtomicBool::new(false) });
+                    return Ok(Door { listener, limits, bell, figures: Arc::default() });
                 }
-                Err(error) => failure = error,
+                Err(this) => error = this,
             }
         }
-        Err(failure)
+        Err(error)
     }
 
-    /// Where it listens.
-    ///
-    /// # Errors
-    /// The operating system's.
+    /// The address clients reach it at.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// What stops it.
+    /// A handle that stops it from any thread.
     pub fn stopper(&self) -> Stopper {
-        self.stopper.clone()
+        Stopper { bell: self.bell.clone() }
     }
 
-    /// What it counts.
+    /// Its counters.
     pub fn figures(&self) -> Arc<Figures> {
-        Arc::clone(&self.figures)
+        self.figures.clone()
     }
 
-    /// Serves until it is stopped. Then the listener closes first, idle connections end, and answers in progress have
-    /// `grace` to end.
-    ///
-    /// # Errors
-    /// The operating system's, at the start: a thread or the poller cannot be had.
+    /// Serves until stopped, on this thread. Then closes the listener and all connections without an answer on its way,
+    /// lets answers end, the last on each connection, and waits up to `grace` for that. Fails if the workers
+    /// cannot be started, or if epoll fails.
     pub fn run(self, service: Arc<dyn Service>, workers: Workers, grace: Duration) -> io::Result<Drain> {
-        let limits = self.limits;
-        let front = Arc::new(Front {
-            limits,
-            figures: self.figures,
-            epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            wake: self.stopper.stop.wake.try_clone()?,
-            table: (0..limits.connections_max).map(|_| Mutex::new(None)).collect(),
-            freed: Mutex::default(),
-            ready: Mutex::default(),
-            relay: Queue::new(workers.relay, 0),
-            control: Queue::new(workers.control, limits.control_queue_max),
-            is_stopping: AtomicBool::new(false),
-            bodies_bytes: AtomicU64::new(0),
-        });
-        epoll::add(&front.epoll, &front.wake, EventData::new_u64(WAKE), EventFlags::IN)?;
-        pool::start(&front, &service, Pool::Relay, workers.relay)?;
-        pool::start(&front, &service, Pool::Control, workers.control)?;
-        let mut open = Open {
-            front: Arc::clone(&front),
-            service,
-            listener: Some(self.listener),
-            is_listening: false,
-            free: (0..limits.connections_max).rev().collect(),
-            by_address: HashMap::new(),
-            scratch: vec![0; SCRATCH_BYTES].into(),
-            has_complained: false,
-        };
-        open.listen(true)?;
-        open.serve(&self.stopper, grace)?;
-        Ok(Drain { front })
+        let sizes = (workers.relay.max(1), workers.control.max(1));
+        let front = Arc::new(Front::new(service, self.limits, self.figures, self.bell, sizes)?);
+        let started = pool::start(&front, Pool::Relay, "relay")
+            .and_then(|_| pool::start(&front, Pool::Control, "control"))
+            .and_then(|_| Doorman::new(front.clone(), self.listener));
+        let outcome = started.and_then(|mut doorman| doorman.serve(grace));
+        front.crew(Pool::Relay).close();
+        front.crew(Pool::Control).close();
+        front.table.shut();
+        drop(front.take_ready());
+        outcome.map(|()| Drain { figures: front.figures.clone() })
     }
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
-/// Every connection and every upstream is a file; the usual soft limit of 1024 is for programs that use select.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        log::debug!("the limit of open files stays as it is: {error}");
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            log::debug!("the limit of open files stays as it is: {error}");
+        }
     }
 }
 
-/// The running loop.
-struct Open {
+/// Stops a door.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    bell: Arc<Bell>,
+}
+
+impl Stopper {
+    /// Makes `Door::run` stop. Returns at once; may be called any number of times.
+    pub fn stop(&self) {
+        self.bell.is_stopping.store(true, SeqCst);
+        self.bell.ring();
+    }
+
+    /// Whether `stop` was called.
+    pub fn is_stopping(&self) -> bool {
+        self.bell.is_stopping.load(SeqCst)
+    }
+}
+
+/// What is left after a door has stopped: workers that are still answering.
+pub struct Drain {
+    figures: Arc<Figures>,
+}
+
+impl Drain {
+    /// Whether all requests that were let in have been served.
+    pub fn is_complete(&self) -> bool {
+        self.figures.is_quiet()
+    }
+
+    /// Waits for that, at most so long.
+    pub fn wait(&self, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        while !self.is_complete() {
+            if Instant::now() >= end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+}
+
+/// The door thread's own state.
+struct Doorman {
     front: Arc<Front>,
-    service: Arc<dyn Service>,
     listener: Option<TcpListener>,
     is_listening: bool,
-    /// Places in the table that nobody has.
-    free: Vec<usize>,
-    by_address: HashMap<IpAddr, usize>,
-    scratch: Box<[u8]>,
-    /// Whether the log has been told of the present shortage.
-    has_complained: bool,
+    trouble_logged: Option<Instant>,
+    scratch: Vec<u8>,
 }
 
-impl Open {
-    fn serve(&mut self, stopper: &Stopper, grace: Duration) -> io::Result<()> {
-        let mut events = Vec::with_capacity(256);
-        let (mut next_sweep, mut end) = (Instant::now() + SWEEP_EVERY, None);
+impl Doorman {
+    fn new(front: Arc<Front>, listener: TcpListener) -> io::Result<Doorman> {
+        let epoll = &front.table.epoll;
+        epoll::add(epoll, &front.bell.eventfd, EventData::new_u64(BELL), EventFlags::IN)?;
+        epoll::add(epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        let scratch = vec![0; RECEIVE_BYTES];
+        Ok(Doorman { front, listener: Some(listener), is_listening: true, trouble_logged: None, scratch })
+    }
+
+    fn serve(&mut self, grace: Duration) -> io::Result<()> {
+        let mut events: Vec<Event> = Vec::with_capacity(256);
+        let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
+        let mut stop_at: Option<Instant> = None;
         loop {
-            events.clear();
-            let wait = next_sweep.saturating_duration_since(Instant::now());
-            let time = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
-            match epoll::wait(&self.front.epoll, rustix::buffer::spare_capacity(&mut events), Some(&time)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            self.turn(&mut events, next_sweep)?;
+            for conn in self.front.take_ready() {
+                self.front.advance(conn);
             }
-            for event in &events {
-                match event.data.u64() {
-                    LISTENER => self.accept(),
-                    WAKE => {
-                        let _ = rustix::io::read(&self.front.wake, &mut [0; 8]);
-                    }
-                    slot => self.read(slot as usize),
-                }
+            if self.front.is_stopping() && stop_at.is_none() {
+                stop_at = Some(Instant::now() + grace);
+                self.listener = None;
+                self.is_listening = false;
+                self.front.table.stop();
+                next_sweep = Instant::now();
             }
-            self.serve_ready();
-            self.take_freed();
-            if Instant::now() >= next_sweep {
-                next_sweep = Instant::now() + SWEEP_EVERY;
-                self.sweep();
+            let now = Instant::now();
+            if now >= next_sweep {
+                self.sweep(now);
+                next_sweep = now + if stop_at.is_some() { DRAIN_INTERVAL } else { SWEEP_INTERVAL };
             }
-            if stopper.is_stopping() {
-                let end = *end.get_or_insert_with(|| Instant::now() + grace);
-                self.close_door();
-                if self.front.figures.serving() == 0 || Instant::now() >= end {
-                    return Ok(());
-                }
-                next_sweep = next_sweep.min(Instant::now() + Duration::from_millis(20));
+            if stop_at.is_some_and(|end| now >= end || self.is_drained()) {
+                return Ok(());
             }
         }
     }
 
-    /// Puts the listener into the poller or takes it out: at a limit it would be ready for ever and the loop would spin.
-    fn listen(&mut self, is_listening: bool) -> io::Result<()> {
-        let Some(listener) = &self.listener else { return Ok(()) };
-        if is_listening && !self.is_listening {
-            epoll::add(&self.front.epoll, listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        } else if !is_listening && self.is_listening {
-            epoll::delete(&self.front.epoll, listener)?;
+    /// Whether all answers are on their way and their connections closed.
+    fn is_drained(&self) -> bool {
+        self.front.figures.is_quiet() && self.front.figures.connections_open() == 0
+    }
+
+    /// Waits for events and deals with them.
+    fn turn(&mut self, events: &mut Vec<Event>, next_sweep: Instant) -> io::Result<()> {
+        // With no connections and the listener in place there is nothing to sweep.
+        let may_sleep = self.is_listening && self.front.figures.connections_open() == 0;
+        let left = next_sweep.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        events.clear();
+        let timeout = if may_sleep { None } else { Some(&timeout) };
+        match epoll::wait(&self.front.table.epoll, spare_capacity(events), timeout) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-        self.is_listening = is_listening;
+        for event in events.iter() {
+            match event.data.u64() {
+                LISTENER => self.accept(),
+                BELL => {
+                    let _ = rustix::io::read(&self.front.bell.eventfd, &mut [0u8; 8]);
+                }
+                slot => self.receive(usize::try_from(slot).unwrap_or(usize::MAX)),
+            }
+        }
         Ok(())
     }
 
-    /// Stops accepting until the next sweep. No error of accept ever ends the loop.
-    fn pause(&mut self, reason: &dyn std::fmt::Display) {
-        if !self.has_complained {
-            self.has_complained = true;
-            log::error!("no further connections for the moment: {reason}");
-        }
-        if let Err(error) = self.listen(false) {
-            log::error!("the listener cannot be paused: {error}");
-        }
-    }
-
     fn accept(&mut self) {
-        for _ in 0..ACCEPT_BATCH {
-            if self.free.is_empty() {
-                self.take_freed();
+        for _ in 0..ACCEPTS_MAX {
+            let Some(listener) = &self.listener else { return };
+            if self.front.table.is_full() {
+                return self.pause("the limit of connections is reached");
             }
-            let (Some(listener), false) = (&self.listener, self.free.is_empty()) else {
-                return self.pause(&"as many are open as may be");
-            };
             match listener.accept() {
-                Ok((socket, peer)) => self.welcome(socket, peer),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => {
-                        self.has_complained = false;
-                        return;
+                Ok((stream, peer)) => {
+                    Conn::prepare(&stream, &self.front.limits);
+                    let deadline = Instant::now() + self.front.limits.head_deadline;
+                    if self.front.table.take_in(stream, peer, deadline) == Err(Refusal::AddressFull) {
+                        self.front.figures.refused_addresses.fetch_add(1, Relaxed);
                     }
-                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
-                    // Files or memory are used up; they come back.
-                    _ => return self.pause(&error),
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return,
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    // EMFILE, ENFILE, ENOMEM and the like: others may go first.
+                    _ => return self.pause(&error.to_string()),
                 },
             }
         }
     }
 
-    fn welcome(&mut self, socket: TcpStream, peer: SocketAddr) {
-        let limits = &self.front.limits;
-        let count = self.by_address.entry(peer.ip()).or_default();
-        if limits.connections_per_address_max > 0 && *count >= limits.connections_per_address_max {
+    /// Takes the listener out of epoll, which would else report it without end. The sweep puts it back.
+    fn pause(&mut self, why: &str) {
+        let Some(listener) = &self.listener else { return };
+        if epoll::delete(&self.front.table.epoll, listener).is_ok() {
+            self.is_listening = false;
+        }
+        self.front.figures.accept_pauses.fetch_add(1, Relaxed);
+        if self.trouble_logged.is_none_or(|last| last.elapsed() > LOG_INTERVAL) {
+            self.trouble_logged = Some(Instant::now());
+            log::warn!("not accepting connections for a while: {why}");
+        }
+    }
+
+    fn resume(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        if !self.is_listening && !self.front.table.is_full() {
+            let data = EventData::new_u64(LISTENER);
+            self.is_listening = epoll::add(&self.front.table.epoll, listener, data, EventFlags::IN).is_ok();
+        }
+    }
+
+    /// Reads once from the connection in a slot, whatever the event said about it.
+    fn receive(&mut self, slot: usize) {
+        let Some(mut conn) = self.front.table.take(slot) else { return };
+        let received = match rustix::net::recv(&*conn.stream, &mut self.scratch[..], rustix::net::RecvFlags::DONTWAIT) {
+            Ok((received, _)) => received,
+            Err(error) if is_would_block(error) || error == Errno::INTR => return self.front.table.lay_down(conn),
+            Err(_) => return,
+        };
+        if received == 0 {
             return;
         }
-        let set = socket.set_nodelay(true).and_then(|()| {
-            socket.set_write_timeout(Some(limits.write_deadline))?;
-            socket2::SockRef::from(&socket).set_keepalive(true)
-        });
-        let (Ok(()), Some(slot)) = (set, self.free.pop()) else { return };
-        *count += 1;
-        self.front.figures.connections.fetch_add(1, Ordering::Relaxed);
-        self.front.adopt(Box::new(Connection::new(socket, peer, slot)));
-    }
-
-    /// Reads from a connection that may have something. The event only says "look": what is there decides.
-    fn read(&mut self, slot: usize) {
-        let taken = self.front.table.get(slot).and_then(|place| lock(place).take());
-        let Some(mut connection) = taken else { return };
-        let received = connection.receive(&mut self.scratch);
-        match (received, connection.waiting) {
-            (Received::End, _) => self.front.close(connection),
-            (Received::Nothing, _) | (Received::Bytes(_), Waiting::Close(_)) => self.front.give_back(connection),
-            (Received::Bytes(length), _) => {
-                connection.buffer.extend_from_slice(&self.scratch[..length]);
-                self.front.advance(connection, &*self.service);
+        if let Phase::Closing { left } = conn.phase {
+            if left > received {
+                conn.phase = Phase::Closing { left: left - received };
+                self.front.table.lay_down(conn);
             }
-        }
-    }
-
-    /// Goes on with connections whose next request had come before the last answer was given. Each gets one request, then
-    /// it is the turn of the others.
-    fn serve_ready(&mut self) {
-        let ready = std::mem::take(&mut *lock(&self.front.ready));
-        for connection in ready {
-            self.front.advance(connection, &*self.service);
-        }
-    }
-
-    fn take_freed(&mut self) {
-        for (slot, address) in lock(&self.front.freed).drain(..) {
-            self.free.push(slot);
-            if let Some(count) = self.by_address.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    self.by_address.remove(&address);
-                }
-            }
-        }
-    }
-
-    /// Ends what has waited for too long, and listens again after a pause.
-    fn sweep(&mut self) {
-        let now = Instant::now();
-        for place in &self.front.table {
-            let mut held = lock(place);
-            let is_over = held.as_ref().is_some_and(|connection| match connection.waiting {
-                Waiting::Idle(since) => now > since + self.front.limits.idle_deadline,
-                Waiting::Head(end) | Waiting::Close(end) => now > end,
-            });
-            if !is_over {
-                continue;
-            }
-            let Some(connection) = held.take() else { continue };
-            drop(held);
-            if matches!(connection.waiting, Waiting::Head(_)) {
-                let fault = Fault { status: 408, message: "The request's head did not come in time." };
-                self.front.refuse(connection, &self.service.malformed(&fault), true);
-            } else {
-                self.front.close(connection);
-            }
-        }
-        if !self.is_listening && !self.free.is_empty() {
-            self.has_complained = false;
-            if let Err(error) = self.listen(true) {
-                log::error!("the listener cannot be resumed: {error}");
-            }
-        }
-    }
-
-    /// Closes the listener and every connection that waits for a request.
-    fn close_door(&mut self) {
-        if self.listener.take().is_none() {
             return;
         }
-        self.front.is_stopping.store(true, Ordering::Relaxed);
-        for place in &self.front.table {
-            let mut held = lock(place);
-            if held.as_ref().is_some_and(|connection| !matches!(connection.waiting, Waiting::Close(_)))
-                && let Some(connection) = held.take()
-            {
-                drop(held);
-                self.front.close(connection);
+        conn.inbox.append(&self.scratch[..received]);
+        self.front.advance(conn);
+    }
+
+    /// Ends what has passed its deadline.
+    fn sweep(&mut self, now: Instant) {
+        for slot in 0..self.front.table.size() {
+            let Some(conn) = self.front.table.take_if(slot, |conn| conn.deadline <= now) else { continue };
+            if conn.phase == Phase::Head {
+                self.front.refuse_slow_head(conn);
             }
         }
+        self.resume();
     }
 }

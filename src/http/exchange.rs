@@ -1,131 +1,300 @@
-//! One request and its answer, in the hands of a worker.
+//! One request in the hands of a worker, and the wire under it on which the answer goes out.
 
-use super::Pool;
+use std::io::{self, IoSlice};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 use super::body::{self, Body, BodyError};
-use super::connection::{Client, Connection};
-use super::fields::Fields;
-use super::front::Front;
+use super::conn::Conn;
+use super::fields::{BodyLength, Fields, Persistence, encode_head};
+use super::front::{Front, is_would_block};
 use super::head::Head;
-use super::pool::Job;
-use super::reply::{self, Reply};
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use super::lock;
+use super::pool::Seat;
+use super::reply::Reply;
 
-/// A place in a pool, given back early or on drop.
-pub(super) struct Place {
-    front: Arc<Front>,
-    pool: Pool,
-    is_taken: bool,
-}
-
-impl Place {
-    /// Gives the place back. Done before the last bytes of an answer go out: a client that has them may come again at
-    /// once, and must not be refused because this worker has not yet turned around.
-    pub(super) fn leave(&mut self) {
-        if std::mem::take(&mut self.is_taken) {
-            self.front.queue(self.pool).leave();
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.leave();
-    }
-}
-
-/// A request that a worker serves.
+/// One request and its answer, owned by the worker. Dropped without an answer, it makes the front send 500 and close.
 pub struct Exchange {
-    pub(super) front: Arc<Front>,
-    pub(super) connection: Option<Box<Connection>>,
-    pub(super) head: Arc<Head>,
-    pub(super) place: Place,
-    /// Whether bytes of the request's body may still come: then no further request can follow.
-    pub(super) is_unread: bool,
+    wire: Wire,
 }
 
 impl Exchange {
-    pub(super) fn new(front: Arc<Front>, pool: Pool, job: Job) -> Exchange {
-        let place = Place { front: Arc::clone(&front), pool, is_taken: true };
-        let is_unread = job.head.has_body();
-        Exchange { front, connection: Some(job.connection), head: job.head, place, is_unread }
+    pub(super) fn new(front: Arc<Front>, conn: Box<Conn>, head: Arc<Head>, seat: Seat, home: Arc<Home>) -> Exchange {
+        let unread = if head.has_body() { Unread::All } else { Unread::None };
+        Exchange { wire: Wire { conn: Some(conn), front, head, seat, home, unread, is_begun: false, has_sent: false } }
     }
 
     /// The request's head.
     pub fn head(&self) -> &Head {
-        &self.head
+        &self.wire.head
     }
 
-    /// The request's head, to be kept when the exchange is used up.
+    /// The same, to be kept beyond the exchange.
     pub fn head_arc(&self) -> Arc<Head> {
-        Arc::clone(&self.head)
+        self.wire.head.clone()
     }
 
-    /// The other end of the connection: the client, or the reverse proxy in front.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.connection.as_ref().map(|connection| connection.peer)
+    /// The address of the other end of the socket, which may be a proxy's.
+    pub fn peer(&self) -> SocketAddr {
+        self.wire.conn.as_ref().map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |conn| conn.peer)
     }
 
-    /// The client's socket, to be watched while the worker waits for something else.
-    pub fn client(&self) -> Option<Client> {
-        self.connection.as_ref().map(|connection| connection.client())
+    /// The client's socket, to be looked at while the worker waits for something else.
+    pub fn client(&self) -> Client {
+        Client { stream: self.wire.conn.as_ref().map_or_else(Weak::new, |conn| Arc::downgrade(&conn.stream)) }
     }
 
-    /// Reads the whole body, at most `bytes_max` bytes. Who expects `100 Continue` is told now.
-    ///
-    /// # Errors
-    /// It is too large, too slow, malformed or cut, or there is no memory for it.
+    /// Reads the whole body, of at most `bytes_max` bytes; a longer one that is announced is refused before anything is
+    /// read. Tells a client that waits for it to go on (`Expect: 100-continue`, RFC 9110 section 10.1.1). Chunks are
+    /// joined, trailers dropped. Empty if there is no body or it was read before. After an error the request can still
+    /// be answered; the connection will be closed.
     pub fn read_body(&mut self, bytes_max: u64) -> Result<Body, BodyError> {
-        let connection = self.connection.as_mut().ok_or(BodyError::Gone)?;
-        let body = body::read(&self.front, connection, &self.head, bytes_max)?;
-        self.is_unread = false;
+        let wire = &mut self.wire;
+        let Some(conn) = wire.conn.as_mut() else { return Err(BodyError::Gone) };
+        match wire.unread {
+            Unread::None => return Ok(Body::empty()),
+            Unread::Part => return Err(BodyError::Malformed),
+            Unread::All => wire.unread = Unread::Part,
+        }
+        let body = body::read(&wire.front, conn, &wire.head, bytes_max)?;
+        wire.unread = Unread::None;
         Ok(body)
     }
 
-    /// Gives a whole answer, head and body in one write.
-    ///
-    /// # Errors
-    /// The client does not take it.
+    /// Sends one whole answer, head and body in one write. HEAD, 204 and 304 send no body; HEAD announces the length
+    /// that the body has. Status: 200 to 599, anything else becomes 500.
     pub fn answer(mut self, status: u16, fields: Fields, body: &[u8]) -> io::Result<()> {
-        let Some(connection) = self.connection.take() else {
-            return Err(io::ErrorKind::NotConnected.into());
+        let wire = &mut self.wire;
+        wire.is_begun = true;
+        let status = final_status(status);
+        let length = match status {
+            204 | 304 => BodyLength::Absent,
+            _ => BodyLength::Known(body.len() as u64),
         };
-        let may_stay = self.may_stay();
-        match reply::send_whole(&connection, &self.head, status, &fields, body, may_stay, &mut self.place) {
-            Ok(()) => {
-                self.front.release(connection, may_stay);
-                Ok(())
-            }
-            Err(error) => {
-                self.front.abort(connection);
-                Err(error)
-            }
-        }
+        let persistence = wire.persistence(length);
+        let head = encode_head(status, &fields, length, persistence);
+        let omits_body = length == BodyLength::Absent || wire.head.is_head_method();
+        let body = if omits_body { &[] } else { body };
+        wire.send(&mut [IoSlice::new(&head), IoSlice::new(body)], true)?;
+        wire.go_home(persistence);
+        Ok(())
     }
 
-    /// Begins an answer whose body comes in pieces. With a length, exactly that many bytes must be written; without, the
-    /// body is chunked (HTTP/1.0: ends with the connection).
+    /// Starts an answer whose body comes in pieces. With a length, exactly so many bytes must be written; without one
+    /// the body goes out in chunks (RFC 9112 section 7.1), to an HTTP/1.0 client as it is, ended by closing. The head
+    /// goes out with the first write, or by `flush_head`. Status as in `answer`.
     pub fn begin(mut self, status: u16, fields: Fields, length: Option<u64>) -> Reply {
-        let connection = self.connection.take();
-        Reply::new(self, connection, status, &fields, length)
-    }
-
-    /// Whether another request may follow on this connection.
-    pub(super) fn may_stay(&self) -> bool {
-        self.head.allows_keep_alive() && !self.is_unread && !self.front.is_stopping()
+        let wire = &mut self.wire;
+        wire.is_begun = true;
+        let status = final_status(status);
+        let length = match (status, length) {
+            (204 | 304, _) => BodyLength::Absent,
+            (_, Some(length)) => BodyLength::Known(length),
+            (_, None) if wire.head.is_http_1_0() => BodyLength::UntilClose,
+            (_, None) => BodyLength::Chunked,
+        };
+        let persistence = wire.persistence(length);
+        let head = encode_head(status, &fields, length, persistence);
+        let omits_body = length == BodyLength::Absent || wire.head.is_head_method();
+        Reply::new(self.wire, head, length, omits_body, persistence)
     }
 }
 
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
-        self.place.leave();
-        if std::thread::panicking() {
-            return self.front.abort(connection);
+/// An answer that ends a request; the front sends interim ones itself.
+fn final_status(status: u16) -> u16 {
+    if (200..600).contains(&status) { status } else { 500 }
+}
+
+/// A client's socket, seen from outside. Does not keep it open.
+#[derive(Clone, Debug)]
+pub struct Client {
+    stream: Weak<TcpStream>,
+}
+
+impl Client {
+    /// Whether the client has closed or reset its connection, by the state of TCP and not by what may lie unread: waiting
+    /// bytes of a pipelined request do not hide it and are no sign of it. A client that closes only its sending half
+    /// counts as gone, as with nginx: it cannot be told from one that left. Also true once the connection is closed
+    /// here. One system call, which does not wait.
+    pub fn is_gone(&self) -> bool {
+        let Some(stream) = self.stream.upgrade() else { return true };
+        let mut fds = [PollFd::new(&*stream, PollFlags::RDHUP)];
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(_) => fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR),
+            Err(_) => false,
         }
-        log::error!("a request was left without an answer");
-        let canned = super::Canned { status: 500, fields: Fields::new(), body: Vec::new() };
-        self.front.refuse(connection, &canned, false);
+    }
+}
+
+/// What becomes of the connection of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    KeepAlive,
+    /// Nothing more can come from the client that we would miss.
+    Close,
+    /// It may still be sending.
+    CloseGently,
+    /// Nothing was sent.
+    Unanswered,
+}
+
+/// Where a connection comes back to when its answer has ended: the worker that serves the request looks here afterwards.
+#[derive(Debug, Default)]
+pub(super) struct Home {
+    state: Mutex<HomeState>,
+}
+
+#[derive(Debug, Default)]
+enum HomeState {
+    #[default]
+    Open,
+    Back(Box<Conn>, Ending),
+    /// The worker has turned to other things.
+    Left,
+}
+
+impl Home {
+    /// What has come back by now. What comes later is settled by whoever brings it.
+    pub(super) fn leave(&self) -> Option<(Box<Conn>, Ending)> {
+        match std::mem::replace(&mut *lock(&self.state), HomeState::Left) {
+            HomeState::Back(conn, ending) => Some((conn, ending)),
+            HomeState::Open | HomeState::Left => None,
+        }
+    }
+}
+
+/// How much of the request's body is still to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    None,
+    All,
+    /// Where it ends is not known any more.
+    Part,
+}
+
+/// The connection while a request is served: sends, and decides what becomes of it.
+pub(super) struct Wire {
+    conn: Option<Box<Conn>>,
+    front: Arc<Front>,
+    head: Arc<Head>,
+    seat: Seat,
+    home: Arc<Home>,
+    unread: Unread,
+    is_begun: bool,
+    has_sent: bool,
+}
+
+impl Wire {
+    pub(super) fn has_sent(&self) -> bool {
+        self.has_sent
+    }
+
+    /// Whether the connection can serve another request, as the head of the answer will say. Bytes of an unread body must
+    /// never be taken for a request: they are passed over if they are all here, else the connection ends.
+    fn persistence(&mut self, length: BodyLength) -> Persistence {
+        if self.unread == Unread::All
+            && let (Some(conn), Some(announced)) = (self.conn.as_mut(), self.head.content_length())
+            && announced <= conn.inbox.unread().len() as u64
+        {
+            conn.inbox.consume(announced as usize);
+            self.unread = Unread::None;
+        }
+        let stays = self.head.allows_keep_alive()
+            && self.unread == Unread::None
+            && length != BodyLength::UntilClose
+            && !self.front.is_stopping();
+        match (stays, self.head.is_http_1_0()) {
+            (false, _) => Persistence::Close,
+            (true, true) => Persistence::KeepAlive,
+            (true, false) => Persistence::Silent,
+        }
+    }
+
+    /// Sends all pieces, in one system call unless the client is slow to read. With `is_last` the answer ends with them:
+    /// the worker's seat is given back before the client can know. An error is for ever.
+    pub(super) fn send(&mut self, mut pieces: &mut [IoSlice<'_>], is_last: bool) -> io::Result<()> {
+        let Some(conn) = self.conn.as_ref() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut waits = !is_last;
+        let mut deadline = None;
+        if is_last {
+            self.seat.release();
+        }
+        IoSlice::advance_slices(&mut pieces, 0);
+        while !pieces.is_empty() {
+            match conn.send_pieces(pieces, waits) {
+                Ok(sent) => {
+                    self.has_sent = true;
+                    IoSlice::advance_slices(&mut pieces, sent);
+                }
+                Err(Errno::INTR) => continue,
+                Err(error) if is_would_block(error) && !waits => {}
+                Err(error) => {
+                    let is_slow = is_would_block(error);
+                    self.abort();
+                    return Err(if is_slow { io::ErrorKind::TimedOut.into() } else { error.into() });
+                }
+            }
+            if pieces.is_empty() {
+                break;
+            }
+            // The slow way: wait for the client, but not for as long as it likes.
+            if !waits {
+                self.seat.retake();
+                waits = true;
+            }
+            let limits = &self.front.limits;
+            let by_rate = Duration::from_secs(length as u64 / limits.body_rate_min.max(1));
+            let end = *deadline.get_or_insert_with(|| Instant::now() + limits.write_deadline + by_rate);
+            if Instant::now() > end {
+                self.abort();
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the connection back after a whole answer.
+    pub(super) fn go_home(&mut self, persistence: Persistence) {
+        let ending = match persistence {
+            Persistence::Silent | Persistence::KeepAlive => Ending::KeepAlive,
+            // It was the client who wanted to close, and all of its request is read.
+            Persistence::Close if self.unread == Unread::None && !self.head.allows_keep_alive() => Ending::Close,
+            Persistence::Close => Ending::CloseGently,
+        };
+        self.deliver(ending);
+    }
+
+    fn abort(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            conn.abort();
+        }
+    }
+
+    fn deliver(&mut self, ending: Ending) {
+        let Some(conn) = self.conn.take() else { return };
+        self.seat.release();
+        let mut state = lock(&self.home.state);
+        if matches!(*state, HomeState::Left) {
+            drop(state);
+            self.front.settle(conn, ending);
+        } else {
+            *state = HomeState::Back(conn, ending);
+        }
+    }
+}
+
+impl Drop for Wire {
+    /// An answer that was begun and not ended must look like a failure to the client.
+    fn drop(&mut self) {
+        if !self.is_begun {
+            self.deliver(Ending::Unanswered);
+        } else {
+            self.abort();
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::Canned;
 use super::head::is_token_byte;
 
 /// Names that say how an answer is framed or what becomes of its connection. The front alone writes them.
@@ -94,6 +95,16 @@ pub(super) fn encode_head(status: u16, fields: &Fields, length: BodyLength, pers
     }
     head.extend_from_slice(b"\r\n");
     head
+}
+
+/// A whole answer after which the connection is closed.
+pub(super) fn encode_canned(canned: &Canned, omits_body: bool) -> Vec<u8> {
+    let length = BodyLength::Known(canned.body.len() as u64);
+    let mut bytes = encode_head(canned.status, &canned.fields, length, Persistence::Close);
+    if !omits_body {
+        bytes.extend_from_slice(&canned.body);
+    }
+    bytes
 }
 
 fn push_decimal(out: &mut Vec<u8>, mut number: u64) {

@@ -1,187 +1,284 @@
-//! What the door and the workers share: the table of connections, the admission counters, the figures.
+//! What door and workers share, and the two ways of a connection: to a worker, and from it after its answer.
 
-use super::connection::{Connection, Progress, Waiting};
-use super::pool::{Job, Queue};
-use super::{Limits, Pool, Service};
-use rustix::event::epoll::{self, EventData, EventFlags};
 use std::collections::VecDeque;
-use std::net::IpAddr;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-/// What the door asks to be told of a connection in its care: once, until it is armed again.
-const INTEREST: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ONESHOT);
+use super::conn::{Conn, Phase};
+use super::exchange::{Ending, Exchange, Home};
+use super::fields::encode_canned;
+use super::figures::Figures;
+use super::head::{Head, Scan};
+use super::pool::{CONTROL_QUEUE_MAX, Crew, Job, Seat};
+use super::table::Table;
+use super::{Canned, Fault, Limits, Pool, Service, lock};
 
-/// A lock whose holder may have panicked; what it guards is never half changed.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// How long, and for how many bytes, a closing connection is read past.
+const CLOSING_TIME: Duration = Duration::from_secs(2);
+const CLOSING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes asked for by one receive of a lingering worker. Most heads are smaller.
+const LINGER_BYTES: usize = 4096;
+
+const UNANSWERED: Fault = Fault { status: 500, message: "The server failed to answer this request." };
+
+/// Stops the door from any thread.
+#[derive(Debug)]
+pub(super) struct Bell {
+    pub(super) eventfd: rustix::fd::OwnedFd,
+    pub(super) is_stopping: AtomicBool,
 }
 
-/// Counts of what the front does.
-#[derive(Debug, Default)]
-pub struct Figures {
-    pub(super) connections: AtomicUsize,
-    pub(super) serving: AtomicUsize,
-    pub(super) served: AtomicU64,
-    pub(super) refused: AtomicU64,
-}
-
-impl Figures {
-    /// Connections that are open.
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Requests that workers serve now.
-    pub fn serving(&self) -> usize {
-        self.serving.load(Ordering::Relaxed)
-    }
-
-    /// Requests that workers have served since the start.
-    pub fn served(&self) -> u64 {
-        self.served.load(Ordering::Relaxed)
-    }
-
-    /// Requests that the door refused since the start.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+impl Bell {
+    /// Wakes the door, now or when it next waits.
+    pub(super) fn ring(&self) {
+        if let Err(error) = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes()) {
+            log::debug!("eventfd: {error}");
+        }
     }
 }
 
-/// The shared state.
 pub(super) struct Front {
+    pub(super) service: Arc<dyn Service>,
     pub(super) limits: Limits,
     pub(super) figures: Arc<Figures>,
-    pub(super) epoll: OwnedFd,
-    /// Wakes the door: a stop, or a request that is ready.
-    pub(super) wake: OwnedFd,
-    /// A connection that is here is the door's; one that is not is a worker's, or gone.
-    pub(super) table: Vec<Mutex<Option<Box<Connection>>>>,
-    /// Places that workers have given up since the door last looked, with the address that had them.
-    pub(super) freed: Mutex<Vec<(usize, IpAddr)>>,
-    /// Connections whose next head has already come, in the order in which they became free.
-    pub(super) ready: Mutex<VecDeque<Box<Connection>>>,
-    pub(super) relay: Queue,
-    pub(super) control: Queue,
-    pub(super) is_stopping: AtomicBool,
-    /// Memory that bodies in flight have.
-    pub(super) bodies_bytes: AtomicU64,
+    pub(super) table: Table,
+    pub(super) bell: Arc<Bell>,
+    /// Connections whose next head, or a part of it, came together with the last request.
+    ready: Mutex<VecDeque<Box<Conn>>>,
+    relay: Crew,
+    control: Crew,
 }
 
 impl Front {
-    pub(super) fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Ordering::Relaxed)
+    pub(super) fn new(
+        service: Arc<dyn Service>,
+        limits: Limits,
+        figures: Arc<Figures>,
+        bell: Arc<Bell>,
+        (relay, control): (usize, usize),
+    ) -> std::io::Result<Front> {
+        figures.relay.size.store(relay, SeqCst);
+        figures.control.size.store(control, SeqCst);
+        figures.control.queue_max.store(CONTROL_QUEUE_MAX, SeqCst);
+        Ok(Front {
+            table: Table::new(&limits, figures.clone())?,
+            ready: Mutex::default(),
+            relay: Crew::new(relay),
+            control: Crew::new(control),
+            service,
+            limits,
+            figures,
+            bell,
+        })
     }
 
-    pub(super) fn queue(&self, pool: Pool) -> &Queue {
+    pub(super) fn crew(&self, pool: Pool) -> &Crew {
         match pool {
             Pool::Relay => &self.relay,
             Pool::Control => &self.control,
         }
     }
 
-    /// Puts a connection into the door's care. First it lies down, then it is armed, both under the place's lock: data
-    /// that came meanwhile fires at once, and nobody needs to be woken.
-    pub(super) fn give_back(&self, connection: Box<Connection>) {
-        let slot = connection.slot;
-        let mut place = lock(&self.table[slot]);
-        let armed = epoll::modify(&self.epoll, &*connection.socket, EventData::new_u64(slot as u64), INTEREST);
-        if armed.is_ok() {
-            *place = Some(connection);
+    pub(super) fn is_stopping(&self) -> bool {
+        self.bell.is_stopping.load(SeqCst)
+    }
+
+    /// Connections to go on with, for the door.
+    pub(super) fn take_ready(&self) -> VecDeque<Box<Conn>> {
+        std::mem::take(&mut *lock(&self.ready))
+    }
+
+    fn push_ready(&self, conn: Box<Conn>) {
+        let mut ready = lock(&self.ready);
+        ready.push_back(conn);
+        let is_first = ready.len() == 1;
+        drop(ready);
+        if is_first {
+            self.bell.ring();
+        }
+    }
+
+    /// Goes on with a connection that has received something: to a worker if its head is whole. Door thread only, as it
+    /// never waits but for locks.
+    pub(super) fn advance(&self, mut conn: Box<Conn>) {
+        match conn.scan(&self.limits) {
+            Scan::Incomplete => {
+                self.await_head(&mut conn);
+                self.table.lay_down(conn);
+            }
+            Scan::Refused(fault) => self.refuse_malformed(conn, &fault),
+            Scan::Complete(end) => match take_head(&mut conn, end) {
+                Ok(head) => self.admit(conn, head),
+                Err(fault) => self.refuse_malformed(conn, &fault),
+            },
+        }
+    }
+
+    /// Starts the clock of a head at its first byte. That of the first head runs since accepting.
+    fn await_head(&self, conn: &mut Conn) {
+        if conn.inbox.is_empty() {
             return;
         }
-        drop(place);
-        self.close(connection);
+        if conn.phase == Phase::Idle {
+            conn.deadline = Instant::now() + self.limits.head_deadline;
+        }
+        conn.phase = Phase::Head;
     }
 
-    /// Registers a new connection and puts it into the door's care.
-    pub(super) fn adopt(&self, connection: Box<Connection>) {
-        let slot = connection.slot;
-        let mut place = lock(&self.table[slot]);
-        let added = epoll::add(&self.epoll, &*connection.socket, EventData::new_u64(slot as u64), INTEREST);
-        if added.is_ok() {
-            *place = Some(connection);
+    fn admit(&self, conn: Box<Conn>, head: Head) {
+        // The service's code must not be able to end the door.
+        let Some(pool) = guarded(|| self.service.pool(&head)) else {
+            return self.refuse_malformed(conn, &UNANSWERED);
+        };
+        match Seat::take(&self.figures, pool) {
+            Some(seat) => self.crew(pool).submit(Job { conn, head: Arc::new(head), seat, pool }),
+            None => self.refuse_overloaded(conn, pool, &head),
+        }
+    }
+
+    fn refuse_overloaded(&self, conn: Box<Conn>, pool: Pool, head: &Head) {
+        match pool {
+            Pool::Relay => &self.figures.overloaded_relay,
+            Pool::Control => &self.figures.overloaded_control,
+        }
+        .fetch_add(1, Relaxed);
+        self.refuse(conn, guarded(|| self.service.overloaded(head)), head.is_head_method());
+    }
+
+    fn refuse_malformed(&self, conn: Box<Conn>, fault: &Fault) {
+        self.figures.malformed.fetch_add(1, Relaxed);
+        log::debug!("refused {}: {} {}", conn.peer, fault.status, fault.message);
+        self.refuse(conn, guarded(|| self.service.malformed(fault)), false);
+    }
+
+    /// Tells a client that its head took too long.
+    pub(super) fn refuse_slow_head(&self, conn: Box<Conn>) {
+        self.figures.timed_out_heads.fetch_add(1, Relaxed);
+        self.refuse(conn, guarded(|| self.service.malformed(&super::conn::SLOW_HEAD)), false);
+    }
+
+    /// One send that does not wait, then closing.
+    fn refuse(&self, conn: Box<Conn>, canned: Option<Canned>, omits_body: bool) {
+        let Some(canned) = canned else { return };
+        if conn.send_now(&encode_canned(&canned, omits_body)).is_ok() {
+            self.close_gently(conn);
+        }
+    }
+
+    /// Ends our side and lets the door read past what the client still sends, for a short while.
+    fn close_gently(&self, mut conn: Box<Conn>) {
+        if conn.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        drop(place);
-        self.close(connection);
+        let unread = conn.inbox.unread().len();
+        conn.inbox.consume(unread);
+        conn.phase = Phase::Closing { left: CLOSING_BYTES_MAX };
+        conn.deadline = Instant::now() + CLOSING_TIME;
+        self.table.lay_down(conn);
     }
 
-    /// A worker has given the last answer it will give on this turn.
-    pub(super) fn release(&self, mut connection: Box<Connection>, may_stay: bool) {
-        if !may_stay || self.is_stopping() {
-            return self.close_gently(connection);
+    /// Serves one request, and may return the next one of the same client, which a short wait has brought. Its frame
+    /// must not become part of the idle worker's.
+    #[inline(never)]
+    pub(super) fn serve(self: &Arc<Self>, job: Job, may_linger: bool) -> Option<Job> {
+        let Job { conn, head, seat, pool } = job;
+        let gauge = self.figures.gauge(pool);
+        gauge.working.fetch_add(1, SeqCst);
+        let home = Arc::new(Home::default());
+        let exchange = Exchange::new(self.clone(), conn, head.clone(), seat, home.clone());
+        if catch_unwind(AssertUnwindSafe(|| self.service.serve(exchange))).is_err() {
+            self.figures.panics.fetch_add(1, Relaxed);
+            log::error!("serving {} {} panicked", head.method(), head.path());
         }
-        connection.waiting = Waiting::Idle(Instant::now());
-        if connection.buffer.is_empty() {
-            return self.give_back(connection);
-        }
-        // Bytes of a pipelined request never wake epoll again: the door must be told.
-        lock(&self.ready).push_back(connection);
-        self.wake_door();
-    }
-
-    /// Ends a connection so that its client can still read the last answer: only the sending side is closed, what the
-    /// client still sends is read and dropped for a while. Closing at once would destroy the answer with a reset.
-    pub(super) fn close_gently(&self, mut connection: Box<Connection>) {
-        if connection.socket.shutdown(std::net::Shutdown::Write).is_err() {
-            return self.close(connection);
-        }
-        connection.buffer = Vec::new();
-        connection.waiting = Waiting::Close(Instant::now() + self.limits.linger);
-        self.give_back(connection);
-    }
-
-    /// Ends a connection so that its client cannot take what it got for a whole answer.
-    pub(super) fn abort(&self, connection: Box<Connection>) {
-        // A failure here means that the connection is broken already.
-        let _ = socket2::SockRef::from(&*connection.socket).set_linger(Some(std::time::Duration::ZERO));
-        self.close(connection);
-    }
-
-    pub(super) fn close(&self, connection: Box<Connection>) {
-        // The socket may live on in a watcher for a moment; the poller must forget it now.
-        let _ = epoll::delete(&self.epoll, &*connection.socket);
-        let (slot, address) = (connection.slot, connection.peer.ip());
-        drop(connection);
-        self.figures.connections.fetch_sub(1, Ordering::Relaxed);
-        lock(&self.freed).push((slot, address));
-    }
-
-    pub(super) fn wake_door(&self) {
-        // Full means that it is awake already.
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-    }
-
-    /// Goes on with the bytes that a connection has: waits for more, hands it to a worker, or refuses it.
-    pub(super) fn advance(&self, mut connection: Box<Connection>, service: &dyn Service) {
-        match connection.take_head(&self.limits) {
-            Progress::Incomplete => self.give_back(connection),
-            Progress::Refused(fault) => {
-                self.refuse(connection, &service.malformed(&fault), true);
+        self.figures.served.fetch_add(1, Relaxed);
+        let next = match home.leave() {
+            Some((conn, Ending::KeepAlive)) if may_linger && conn.inbox.is_empty() && self.is_calm(pool) => {
+                self.linger(conn, pool)
             }
-            Progress::Complete(head) => {
-                let queue = self.queue(service.pool(&head));
-                if queue.admit() {
-                    self.figures.serving.fetch_add(1, Ordering::Relaxed);
-                    queue.push(Job { connection, head: Arc::new(head) });
-                } else {
-                    let canned = service.overloaded(&head);
-                    self.refuse(connection, &canned, !head.is_head_method());
-                }
+            Some((conn, ending)) => {
+                self.settle(conn, ending);
+                None
+            }
+            None => None,
+        };
+        gauge.working.fetch_sub(1, SeqCst);
+        next
+    }
+
+    /// Whether enough workers are idle for one to wait a little on a single client.
+    fn is_calm(&self, pool: Pool) -> bool {
+        let gauge = self.figures.gauge(pool);
+        gauge.admitted.load(Relaxed) * 4 <= gauge.size.load(Relaxed) * 3 && !self.is_stopping()
+    }
+
+    /// Waits a moment for the next request on the connection, which saves a busy client two changes of threads.
+    fn linger(&self, mut conn: Box<Conn>, pool: Pool) -> Option<Job> {
+        let limits = &self.limits;
+        match conn.inbox.receive(&conn.stream, LINGER_BYTES, true) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) if is_would_block(error) => {
+                self.settle(conn, Ending::KeepAlive);
+                return None;
+            }
+            Err(_) => return None,
+        }
+        conn.scanner = super::head::Scanner::default();
+        let Scan::Complete(end) = conn.scan(limits) else {
+            self.settle(conn, Ending::KeepAlive);
+            return None;
+        };
+        // Anything out of the ordinary is the door's: it looks at the same bytes again.
+        let head = Head::parse(&conn.inbox.unread()[..end]).ok();
+        let seat = match &head {
+            Some(head) if guarded(|| self.service.pool(head)) == Some(pool) => Seat::take(&self.figures, pool),
+            _ => None,
+        };
+        let (Some(head), Some(seat)) = (head, seat) else {
+            self.settle(conn, Ending::KeepAlive);
+            return None;
+        };
+        conn.inbox.consume(end);
+        conn.scanner = super::head::Scanner::default();
+        Some(Job { conn, head: Arc::new(head), seat, pool })
+    }
+
+    /// Does with a connection what its answer said would be done.
+    pub(super) fn settle(&self, mut conn: Box<Conn>, ending: Ending) {
+        match ending {
+            Ending::Close => {}
+            Ending::CloseGently => self.close_gently(conn),
+            Ending::Unanswered => {
+                let canned = guarded(|| self.service.malformed(&UNANSWERED));
+                self.refuse(conn, canned, false);
+            }
+            Ending::KeepAlive => {
+                conn.scanner = super::head::Scanner::default();
+                conn.phase = Phase::Idle;
+                conn.deadline = Instant::now() + self.limits.idle_deadline;
+                // Bytes that were received already never make epoll look.
+                if conn.inbox.is_empty() { self.table.lay_down(conn) } else { self.push_ready(conn) }
             }
         }
     }
+}
 
-    /// Answers from the door: one send without waiting, then the connection ends.
-    pub(super) fn refuse(&self, connection: Box<Connection>, canned: &super::Canned, with_body: bool) {
-        self.figures.refused.fetch_add(1, Ordering::Relaxed);
-        if super::reply::send_refusal(&connection, canned, with_body) {
-            self.close_gently(connection);
-        } else {
-            self.close(connection);
-        }
-    }
+/// Takes the head off the received bytes.
+fn take_head(conn: &mut Conn, end: usize) -> Result<Head, Fault> {
+    let head = Head::parse(&conn.inbox.unread()[..end]);
+    conn.inbox.consume(end);
+    conn.scanner = super::head::Scanner::default();
+    head
+}
+
+/// Runs the service's code where a panic must not go further.
+fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).inspect_err(|_| log::error!("the service panicked in the front")).ok()
+}
+
+pub(super) fn is_would_block(error: rustix::io::Errno) -> bool {
+    error == rustix::io::Errno::AGAIN || error == rustix::io::Errno::WOULDBLOCK
 }

@@ -32,6 +32,11 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
+    /// Whether no byte of the head was looked at.
+    pub(super) fn is_at_start(&self) -> bool {
+        self.scanned == 0
+    }
+
     /// Looks at the bytes that came since the last call. `bytes` starts where the head starts, each time.
     pub(super) fn step(&mut self, bytes: &[u8], bytes_max: usize, fields_max: usize) -> Scan {
         // A TLS greeting, say, holds no line end for a long while: its first byte tells.

@@ -1,122 +1,150 @@
-//! HTTP/1.1 towards clients: connections, heads, bodies, framing. Nothing here knows a path, a key or an account.
+//! A small strict HTTP/1.1 front: one door thread, fixed pools of workers, no thread per connection.
 //!
-//! One *door* thread owns the listener and every connection that is not being served: it accepts, reads heads without
-//! blocking and keeps idle connections, so that an idle or half-open one costs a file descriptor and a small buffer. A
-//! complete head goes to one of two fixed pools of *workers*; a worker reads the body, answers through the one writer, and
-//! gives the connection back. A request that no worker is free for is answered by the door at once.
+//! ```text
+//! client ──► door ──(admission by counter)──► worker: Service::serve(Exchange) ──► door again, or closed
+//!            listener, heads, deadlines,       body, answer: blocking, on the socket itself
+//!            idle and closing connections
+//! ```
 //!
-//! Every wait and every buffer has its bound in [`Limits`].
+//! A connection has one owner at a time: it lies in the `table` (then it is the door's) or it was taken out of it (then it
+//! belongs to whoever took it). One request at a time is served on a connection; bytes of a following one wait.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `door` | the epoll loop: accepting, reading heads, deadlines, admission, stopping |
+//! | `front` | what door and workers share, and what becomes of a connection after its answer |
+//! | `table` | who has which connection; open connections in all and per address |
+//! | `conn` | one connection and its received bytes |
+//! | `pool` | workers, hand-off, seats |
+//! | `head`, `chunked`, `fields` | pure: request heads, chunked bodies, heads of answers |
+//! | `exchange`, `body`, `reply` | what a worker holds: the request, its body, its answer |
+//! | `figures` | counters |
+//!
+//! Not here: paths, keys, accounts, or what any header means beyond framing. Linux only (epoll, eventfd).
 
 mod body;
 mod chunked;
-mod connection;
+mod conn;
 mod door;
 mod exchange;
 mod fields;
+mod figures;
 mod front;
 mod head;
 mod pool;
 mod reply;
+mod table;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub use body::{Body, BodyError};
-pub use connection::Client;
 pub use door::{Door, Drain, Stopper, Workers};
-pub use exchange::Exchange;
+pub use exchange::{Client, Exchange};
 pub use fields::Fields;
-pub use front::Figures;
+pub use figures::Figures;
 pub use head::Head;
 pub use reply::Reply;
 
-use std::time::Duration;
-
-/// Which pool serves a request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// The two pools of workers. Each has its own threads, so that one being full leaves the other free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pool {
-    /// Requests that last as long as an upstream takes. Nothing queues here: the next one is refused.
+    /// Requests that may take minutes. No queue: when every worker is busy, the next client is told at once.
     Relay,
-    /// Everything that is over soon; a few may queue.
+    /// Short requests. Up to 1024 of them wait for a worker.
     Control,
 }
 
-/// What is served.
+/// What is served. One value serves all threads.
 pub trait Service: Send + Sync + 'static {
-    /// Which pool serves this request. Runs on the door thread: must not block.
+    /// Which pool serves this request. Called on the door thread, sometimes on a worker: it must not block.
     fn pool(&self, head: &Head) -> Pool;
 
-    /// Serves one request on a worker. If it returns without an answer given, the front sends a 500 and closes.
+    /// Serves one request on a worker thread. If the exchange is dropped without an answer, or this panics before one
+    /// was begun, the client gets what `malformed` says for 500 and the connection is closed. What takes long belongs
+    /// before the end of the answer: the worker counts as free from then on.
     fn serve(&self, exchange: Exchange);
 
-    /// The answer to a request that no worker is free for. The door sends it; the connection is then closed.
+    /// The answer that the door gives when the pool is full. The connection is then closed. It must not block, and it
+    /// should be small: what does not fit into the socket's buffer is lost.
     fn overloaded(&self, head: &Head) -> Canned;
 
-    /// The answer to a request that HTTP does not allow. The connection is then closed.
+    /// The answer to a request that cannot be served: status 400, 408, 417, 431, 501 or 505, and 500 for a request that
+    /// `serve` left unanswered. The connection is then closed. The same rules as for `overloaded`.
     fn malformed(&self, fault: &Fault) -> Canned;
 }
 
-/// A whole answer as a value.
+/// A whole small answer.
 #[derive(Clone, Debug)]
 pub struct Canned {
-    /// Status code.
+    /// 200 to 599.
     pub status: u16,
-    /// Header fields.
+    /// Header fields; framing is the front's.
     pub fields: Fields,
     /// Body.
     pub body: Vec<u8>,
 }
 
 /// Why a request cannot be served.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// 400, 408, 417, 431, 501 or 505.
+    /// The status that says so.
     pub status: u16,
-    /// One sentence for whoever wrote the client.
+    /// One English sentence that holds nothing of the request, fit to be shown to the client.
     pub message: &'static str,
 }
 
-/// The bounds of the front.
-#[derive(Clone, Copy, Debug)]
+/// Bounds of everything a client can make the front hold or wait for.
+#[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections; past that the door stops accepting until one closes.
+    /// Open connections. Above it new ones wait in the kernel's backlog. The limit of open files bounds them as well,
+    /// with the same effect. Default 4096.
     pub connections_max: usize,
-    /// Open connections of one address; the next one is closed at once. Behind a reverse proxy all have its address.
+    /// Open connections of one address (IPv6: one /64 network); further ones are closed at once. 0 means no such bound
+    /// and is the default, because behind a proxy all clients have one address.
     pub connections_per_address_max: usize,
-    /// Bytes of a request's head, line ends included.
+    /// Bytes of a request head, from its first byte to its empty line; then 431. Default 32 KiB.
     pub head_bytes_max: usize,
-    /// Header fields of a request.
-    pub fields_max: usize,
-    /// From a head's first byte to its last.
+    /// Header fields of a request; then 431. Default 100.
+    pub headers_max: usize,
+    /// Time for a whole head, counted from its first byte, for the first head of a connection from accepting it; then
+    /// 408, or just closing if no byte came. Checked four times a second. Default 10 s.
     pub head_deadline: Duration,
-    /// How long a connection may wait for its first or next request.
+    /// Time for which a connection may stay open between requests. Default 75 s.
     pub idle_deadline: Duration,
-    /// After the grace, a body must have come at this rate on average, in bytes a second.
+    /// The least average rate of a body in bytes a second, counted from the start of `read_body`, after `body_grace`.
+    /// Default 1024.
     pub body_rate_min: u64,
-    /// How long a body may be slower than that.
+    /// Time in which the rate is not looked at. Default 10 s.
     pub body_grace: Duration,
-    /// Memory for bodies in flight over all connections, in bytes.
+    /// Time in which at least one byte of an unfinished body must come, whatever the average. Default 30 s.
+    pub body_idle: Duration,
+    /// Bytes of request bodies in memory over all connections. Default 256 MiB.
     pub bodies_in_flight_bytes_max: u64,
-    /// How long one write waits for a client that does not read.
+    /// Time for which one write waits for a client that does not read, and a little more than for which the kernel
+    /// tries to reach one that does not acknowledge. Default 60 s.
     pub write_deadline: Duration,
-    /// Requests that wait for a control worker.
-    pub control_queue_max: usize,
-    /// How long a connection is kept after its last answer, so that the client can read it.
-    pub linger: Duration,
 }
 
 impl Default for Limits {
-    fn default() -> Limits {
+    fn default() -> Self {
         Limits {
             connections_max: 4096,
-            connections_per_address_max: 3072,
+            connections_per_address_max: 0,
             head_bytes_max: 32 * 1024,
-            fields_max: 100,
+            headers_max: 100,
             head_deadline: Duration::from_secs(10),
             idle_deadline: Duration::from_secs(75),
             body_rate_min: 1024,
             body_grace: Duration::from_secs(10),
+            body_idle: Duration::from_secs(30),
             bodies_in_flight_bytes_max: 256 * 1024 * 1024,
             write_deadline: Duration::from_secs(60),
-            control_queue_max: 1024,
-            linger: Duration::from_secs(1),
         }
     }
+}
+
+/// Locks, and goes on with what a panicking thread left: no critical section in this room leaves a value half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,175 +1,113 @@
-//! Answers: framed, sent at once, and aborted so that a cut one never looks whole.
+//! An answer whose body comes in pieces: framing each piece, sending it at once, ending or aborting.
 
-use super::Canned;
-use super::connection::Connection;
-use super::exchange::{Exchange, Place};
-use super::fields::{BodyLength, Fields, Persistence, encode_head};
-use super::head::Head;
-use rustix::net::{SendFlags, send};
-use std::io::{self, IoSlice, Write};
-use std::net::TcpStream;
+use std::io::{self, IoSlice};
 
-/// An answer up to this size fits into a socket's buffer: sending it does not wait for the client.
-const SURELY_SENT_BYTES_MAX: usize = 16 * 1024;
+use super::exchange::Wire;
+use super::fields::{BodyLength, Persistence};
 
-/// How the body of an answer is framed.
-fn framing(head: &Head, status: u16, length: Option<u64>) -> BodyLength {
-    match (status, length) {
-        (204 | 304, _) => BodyLength::Absent,
-        (_, Some(length)) => BodyLength::Known(length),
-        (_, None) if head.is_http_1_0() => BodyLength::UntilClose,
-        (_, None) => BodyLength::Chunked,
-    }
-}
-
-fn persistence(head: &Head, may_stay: bool) -> Persistence {
-    match (may_stay, head.is_http_1_0()) {
-        (false, _) => Persistence::Close,
-        (true, true) => Persistence::KeepAlive,
-        (true, false) => Persistence::Silent,
-    }
-}
-
-/// Sends a whole answer.
-pub(super) fn send_whole(
-    connection: &Connection,
-    head: &Head,
-    status: u16,
-    fields: &Fields,
-    body: &[u8],
-    may_stay: bool,
-    place: &mut Place,
-) -> io::Result<()> {
-    let length = framing(head, status, Some(body.len() as u64));
-    let encoded = encode_head(status, fields, length, persistence(head, may_stay));
-    let body = if head.is_head_method() || length == BodyLength::Absent { &[] } else { body };
-    if body.len() <= SURELY_SENT_BYTES_MAX {
-        place.leave();
-    }
-    send_all(&connection.socket, &mut [IoSlice::new(&encoded), IoSlice::new(body)])
-}
-
-/// Sends a refusal without waiting. Gives back whether all of it went out.
-pub(super) fn send_refusal(connection: &Connection, canned: &Canned, with_body: bool) -> bool {
-    let length = BodyLength::Known(canned.body.len() as u64);
-    let mut bytes = encode_head(canned.status, &canned.fields, length, Persistence::Close);
-    if with_body {
-        bytes.extend_from_slice(&canned.body);
-    }
-    send(&*connection.socket, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok_and(|sent| sent == bytes.len())
-}
-
-/// Sends slices in as few calls as the socket allows. Each call waits at most as long as the socket's send timeout.
-fn send_all(mut socket: &TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-    IoSlice::advance_slices(&mut slices, 0);
-    while !slices.is_empty() {
-        match socket.write_vectored(slices) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(sent) => IoSlice::advance_slices(&mut slices, sent),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// An answer that is being given. Dropped before it is finished, it is aborted: the client sees its connection break.
+/// An answer under way. Dropped without `finish`, it is aborted: the client sees a reset connection and not an end.
 pub struct Reply {
-    exchange: Exchange,
-    connection: Option<Box<Connection>>,
-    /// The encoded head, until it is sent.
+    wire: Wire,
+    /// The head, until it is sent.
     head: Vec<u8>,
-    framing: BodyLength,
+    length: BodyLength,
+    omits_body: bool,
+    persistence: Persistence,
     written: u64,
-    has_body: bool,
-    has_sent: bool,
-    may_stay: bool,
 }
 
 impl Reply {
     pub(super) fn new(
-        exchange: Exchange,
-        connection: Option<Box<Connection>>,
-        status: u16,
-        fields: &Fields,
-        length: Option<u64>,
+        wire: Wire,
+        head: Vec<u8>,
+        length: BodyLength,
+        omits_body: bool,
+        persistence: Persistence,
     ) -> Reply {
-        let framing = framing(&exchange.head, status, length);
-        let may_stay = exchange.may_stay() && framing != BodyLength::UntilClose;
-        let head = encode_head(status, fields, framing, persistence(&exchange.head, may_stay));
-        let has_body = !exchange.head.is_head_method() && framing != BodyLength::Absent;
-        Reply { exchange, connection, head, framing, written: 0, has_body, has_sent: false, may_stay }
+        Reply { wire, head, length, omits_body, persistence, written: 0 }
     }
 
-    /// Whether anything has been sent.
-    pub fn has_sent(&self) -> bool {
-        self.has_sent
-    }
-
-    /// Sends the head now, before any piece of the body.
-    ///
-    /// # Errors
-    /// The client does not take it.
-    pub fn flush_head(&mut self) -> io::Result<()> {
-        self.send(b"", false)
-    }
-
-    /// Sends a piece of the body, framed, in one call; the first one together with the head.
-    ///
-    /// # Errors
-    /// The client does not take it, or the piece is longer than what the announced length leaves.
-    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        if piece.is_empty() {
+    /// Frames and sends bytes, with the head if it was not sent, in one system call. Returns when the kernel has taken
+    /// them, which may be as long as `Limits::write_deadline` if the client does not read. Nothing happens for no bytes.
+    /// After an error the connection is dead. More bytes than announced are refused.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
             return Ok(());
         }
-        self.written += piece.len() as u64;
-        if matches!(self.framing, BodyLength::Known(length) if self.written > length) {
-            return Err(io::Error::other("the answer is longer than announced"));
+        let written = self.written.saturating_add(bytes.len() as u64);
+        let mut is_last = false;
+        if let BodyLength::Known(length) = self.length {
+            if written > length {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "more bytes than the answer announced"));
+            }
+            is_last = written == length && !self.omits_body;
         }
-        self.send(piece, false)
+        self.written = written;
+        if self.omits_body {
+            return Ok(());
+        }
+        let mut size = [0; 18];
+        let (size, end): (&[u8], &[u8]) = match self.length {
+            BodyLength::Chunked => (chunk_size(&mut size, bytes.len()), b"\r\n"),
+            _ => (&[], &[]),
+        };
+        let mut pieces = [&self.head[..], size, bytes, end].map(IoSlice::new);
+        self.wire.send(&mut pieces, is_last)?;
+        self.head = Vec::new();
+        Ok(())
     }
 
-    /// Ends the answer and gives the connection back.
-    ///
-    /// # Errors
-    /// The client does not take it, or the body is shorter than announced; both abort the connection.
-    pub fn finish(mut self) -> io::Result<()> {
-        if self.has_body && matches!(self.framing, BodyLength::Known(length) if self.written != length) {
-            return Err(io::Error::other("the answer is shorter than announced"));
-        }
-        self.exchange.place.leave();
-        self.send(b"", true)?;
-        if let Some(connection) = self.connection.take() {
-            self.exchange.front.release(connection, self.may_stay);
+    /// Sends the head now, if it was not sent.
+    pub fn flush_head(&mut self) -> io::Result<()> {
+        if !self.head.is_empty() {
+            self.wire.send(&mut [IoSlice::new(&self.head)], false)?;
+            self.head = Vec::new();
         }
         Ok(())
     }
 
-    fn send(&mut self, piece: &[u8], is_last: bool) -> io::Result<()> {
-        let Some(connection) = &self.connection else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        let is_chunked = self.has_body && self.framing == BodyLength::Chunked;
-        let piece = if self.has_body { piece } else { &[] };
-        let size = if is_chunked && !piece.is_empty() { format!("{:x}\r\n", piece.len()) } else { String::new() };
-        let end: &[u8] = match (is_chunked, piece.is_empty(), is_last) {
-            (true, false, _) => b"\r\n",
-            (true, true, true) => b"0\r\n\r\n",
-            _ => b"",
-        };
-        let mut slices =
-            [IoSlice::new(&self.head), IoSlice::new(size.as_bytes()), IoSlice::new(piece), IoSlice::new(end)];
-        let sent = send_all(&connection.socket, &mut slices);
-        self.has_sent = true;
-        self.head = Vec::new();
-        sent
+    /// Whether anything may have reached the client.
+    pub fn has_sent(&self) -> bool {
+        self.wire.has_sent()
+    }
+
+    /// Ends the answer, sending the head and the last chunk as needed; then the connection serves the next request, or
+    /// is closed. An answer that is shorter than announced is aborted, with an error.
+    pub fn finish(mut self) -> io::Result<()> {
+        if let BodyLength::Known(length) = self.length
+            && self.written < length
+            && !self.omits_body
+        {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "fewer bytes than the answer announced"));
+        }
+        let end: &[u8] = if self.length == BodyLength::Chunked && !self.omits_body { b"0\r\n\r\n" } else { b"" };
+        self.wire.send(&mut [IoSlice::new(&self.head), IoSlice::new(end)], true)?;
+        self.wire.go_home(self.persistence);
+        Ok(())
     }
 }
 
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.exchange.front.abort(connection);
+/// Writes the line before a chunk: its size in hexadecimal and CR LF.
+fn chunk_size(line: &mut [u8; 18], size: usize) -> &[u8] {
+    let mut at = line.len() - 2;
+    line[at..].copy_from_slice(b"\r\n");
+    let mut left = size;
+    loop {
+        at -= 1;
+        line[at] = b"0123456789abcdef"[left & 15];
+        left >>= 4;
+        if left == 0 {
+            return &line[at..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn chunk_sizes_are_hexadecimal() {
+        for (size, line) in [(1, "1\r\n"), (16, "10\r\n"), (0xabc, "abc\r\n"), (usize::MAX, "ffffffffffffffff\r\n")] {
+            assert_eq!(super::chunk_size(&mut [0; 18], size), line.as_bytes());
         }
     }
 }

@@ -7,7 +7,7 @@ use super::fields::Template;
 use super::session::without_bearer;
 use crate::claude::request::{Shallow, error_event};
 use crate::error::{Error, Kind};
-use crate::http::{Client, Exchange, Head, Reply};
+use crate::http::{Exchange, Head, Reply};
 use crate::model::ApiKey;
 use crate::model::time::now_ms;
 use crate::relay::admit::{self, Caller, Refused};
@@ -101,7 +101,7 @@ fn check(caller: &Caller, shallow: &Shallow<'_>) -> Result<(), Whole> {
 /// Whether nobody waits for the answer any more: the client has left, or this process must end now.
 fn departed(server: &Server, exchange: &Exchange) -> Departed {
     let (client, give_up) = (exchange.client(), Arc::clone(&server.give_up));
-    Arc::new(move || give_up.load(Ordering::Relaxed) || client.as_ref().is_none_or(Client::is_gone))
+    Arc::new(move || give_up.load(Ordering::Relaxed) || client.is_gone())
 }
 
 /// Passes the answer on as it comes.

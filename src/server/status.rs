@@ -52,7 +52,7 @@ pub(crate) fn health(server: &Server, _: &Call) -> Outcome {
             "redis": database,
             "logger": { "status": "healthy", "healthy": true, "timestamp": now },
         },
-        "stats": { "requests": server.figures.served(), "errors": 0, "warnings": 0 },
+        "stats": { "requests": server.figures.requests_served(), "errors": 0, "warnings": 0 },
     });
     Ok(Answer::json(if is_healthy { 200 } else { 503 }, &body))
 }

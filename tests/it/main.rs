@@ -6,6 +6,7 @@
 #![allow(clippy::too_many_lines, clippy::unwrap_used)]
 
 mod admin;
+mod door;
 mod front;
 mod harness;
 mod ledger;
