@@ -1,34 +1,61 @@
-//! The table of settings: the name in the file, the name in the environment, and how a text becomes a value.
+//! The table of settings: the name in the file, the name in the environment, how it is written, and how a text becomes a
+//! value. A setting is added here and in [`Config`]; that the example file has it too is tested.
 
 use super::Config;
 use crate::model::Sensitive;
 use jiff::tz::TimeZone;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// One setting.
 pub(super) struct Setting {
     /// Name in the file.
     pub(super) name: &'static str,
-    /// Name in the environment.
+    /// Name in the environment and in `.env`.
     pub(super) environment: &'static str,
-    /// Whether its value must not be shown.
-    pub(super) is_secret: bool,
+    /// How it is written in the file.
+    pub(super) kind: Kind,
     /// Reads a text into the settings; the error says what is allowed.
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+/// How a setting is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Text,
+    /// Text of which the empty one is a value, also in the environment.
+    Clearable,
+    Number,
+    TextOrNumber,
+    Boolean,
+    /// Text that must not be shown.
+    Secret,
+}
+
+impl Kind {
+    /// For the reader of a fault.
+    pub(super) fn wanted(self) -> &'static str {
+        match self {
+            Kind::Text | Kind::Clearable | Kind::Secret => "a JSON string",
+            Kind::Number => "a JSON number",
+            Kind::TextOrNumber => "a JSON string or number",
+            Kind::Boolean => "true or false",
+        }
+    }
 }
 
 /// A day, in milliseconds: the longest of all waits.
 const DAY_MS: u64 = 86_400_000;
 
 macro_rules! settings {
-    ($($name:ident, $environment:literal, $read:expr;)*) => {
+    ($($name:ident, $environment:literal, $kind:ident, $read:expr;)*) => {
         &[$(Setting {
             name: stringify!($name),
             environment: $environment,
-            is_secret: is_secret(stringify!($name)),
+            kind: Kind::$kind,
             set: |config, text| {
-                config.$name = $read(text.trim())?;
+                config.$name = $read(text)?;
                 Ok(())
             },
         }),*]
@@ -36,40 +63,67 @@ macro_rules! settings {
 }
 
 pub(super) static SETTINGS: &[Setting] = settings! {
-    host, "HOST", host;
-    port, "PORT", |text| number(text, 0..=65_535);
-    data_dir, "DATA_DIR", |text: &str| Ok::<_, String>(text.into());
-    relay_workers, "RELAY_WORKERS", |text| number(text, 1..=4096);
-    control_workers, "CONTROL_WORKERS", |text| number(text, 1..=64);
-    encryption_key, "ENCRYPTION_KEY", |text| secret(text, 1);
-    api_key_prefix, "API_KEY_PREFIX", prefix;
-    admin_username, "ADMIN_USERNAME", username;
-    admin_password, "ADMIN_PASSWORD", |text| secret(text, 8);
-    admin_session_timeout_ms, "ADMIN_SESSION_TIMEOUT", |text| number(text, 60_000..=365 * DAY_MS);
-    claude_api_url, "CLAUDE_API_URL", url;
-    claude_api_version, "CLAUDE_API_VERSION", token;
-    upstream_ca_file, "UPSTREAM_CA_FILE", |text: &str| Ok::<_, String>(Some(text.into()));
-    oauth_authorize_url, "OAUTH_AUTHORIZE_URL", url;
-    oauth_token_url, "OAUTH_TOKEN_URL", url;
-    pricing_url, "PRICING_URL", |text: &str| if text.is_empty() { Ok(String::new()) } else { url(text) };
-    connect_timeout_ms, "UPSTREAM_CONNECT_TIMEOUT", |text| number(text, 100..=DAY_MS);
-    first_byte_timeout_ms, "UPSTREAM_FIRST_BYTE_TIMEOUT", |text| number(text, 100..=DAY_MS);
-    idle_timeout_ms, "UPSTREAM_IDLE_TIMEOUT", |text| number(text, 100..=DAY_MS);
-    total_timeout_ms, "UPSTREAM_TOTAL_TIMEOUT", |text| number(text, 1000..=DAY_MS);
-    request_body_bytes_max, "REQUEST_BODY_BYTES_MAX", |text| number(text, 1024..=1 << 30);
-    shutdown_grace_ms, "SHUTDOWN_GRACE", |text| number(text, 0..=DAY_MS);
-    default_token_limit, "DEFAULT_TOKEN_LIMIT", |text| number(text, 0..=(1 << 53) - 1);
-    log_level, "LOG_LEVEL", log_level;
-    system_timezone, "SYSTEM_TIMEZONE", zone;
-    timezone_offset, "TIMEZONE_OFFSET", |text| number(text, -12..=14);
-    cleanup_interval_ms, "CLEANUP_INTERVAL", |text| number(text, 1000..=30 * DAY_MS);
-    web_title, "WEB_TITLE", title;
-    enable_cors, "ENABLE_CORS", boolean;
-    trust_proxy, "TRUST_PROXY", boolean;
+    host, "HOST", Text, host;
+    port, "PORT", Number, |text| number(text, 0..=65_535);
+    data_dir, "DATA_DIR", Text, |text| path(text)?.ok_or_else(|| "a folder".to_owned());
+    relay_workers, "RELAY_WORKERS", Number, |text| number(text, 1..=4096);
+    control_workers, "CONTROL_WORKERS", Number, |text| number(text, 1..=64);
+    encryption_key, "ENCRYPTION_KEY", Secret, |text| secret(text, 1);
+    api_key_prefix, "API_KEY_PREFIX", Text, prefix;
+    admin_username, "ADMIN_USERNAME", Text, username;
+    admin_password, "ADMIN_PASSWORD", Secret, |text| secret(text, 8);
+    admin_session_timeout_ms, "ADMIN_SESSION_TIMEOUT", Number, |text| number(text, 60_000..=365 * DAY_MS);
+    claude_api_url, "CLAUDE_API_URL", Text, url;
+    claude_api_version, "CLAUDE_API_VERSION", Text, token;
+    upstream_ca_file, "UPSTREAM_CA_FILE", Text, path;
+    oauth_authorize_url, "OAUTH_AUTHORIZE_URL", Text, url;
+    oauth_token_url, "OAUTH_TOKEN_URL", Text, url;
+    pricing_url, "PRICING_URL", Clearable, |text: &str| if text.is_empty() { Ok(String::new()) } else { url(text) };
+    connect_timeout_ms, "UPSTREAM_CONNECT_TIMEOUT", Number, |text| number(text, 100..=DAY_MS);
+    first_byte_timeout_ms, "UPSTREAM_FIRST_BYTE_TIMEOUT", Number, |text| number(text, 100..=DAY_MS);
+    idle_timeout_ms, "UPSTREAM_IDLE_TIMEOUT", Number, |text| number(text, 100..=DAY_MS);
+    total_timeout_ms, "UPSTREAM_TOTAL_TIMEOUT", Number, |text| number(text, 1000..=DAY_MS);
+    request_body_bytes_max, "REQUEST_BODY_BYTES_MAX", Number, |text| number(text, 1024..=1 << 30);
+    shutdown_grace_ms, "SHUTDOWN_GRACE", Number, |text| number(text, 0..=DAY_MS);
+    default_token_limit, "DEFAULT_TOKEN_LIMIT", Number, |text| number(text, 0..=(1 << 53) - 1);
+    log_level, "LOG_LEVEL", Text, log_level;
+    log_max_size, "LOG_MAX_SIZE", TextOrNumber, log_size;
+    log_max_files, "LOG_MAX_FILES", TextOrNumber, |text: &str| number(text.trim_end_matches('d'), 1..=1000);
+    system_timezone, "SYSTEM_TIMEZONE", Text, zone;
+    timezone_offset, "TIMEZONE_OFFSET", Number, |text| number(text, -12..=14);
+    cleanup_interval_ms, "CLEANUP_INTERVAL", Number, |text| number(text, 1000..=30 * DAY_MS);
+    token_usage_retention_ms, "TOKEN_USAGE_RETENTION", Number, |text| number(text, DAY_MS..=36_525 * DAY_MS);
+    web_title, "WEB_TITLE", Text, line;
+    web_description, "WEB_DESCRIPTION", Text, line;
+    web_logo_url, "WEB_LOGO_URL", Text, logo;
+    enable_cors, "ENABLE_CORS", Boolean, boolean;
+    trust_proxy, "TRUST_PROXY", Boolean, boolean;
+    metrics_token, "METRICS_TOKEN", Secret, |text| secret(text, 16);
 };
 
-const fn is_secret(name: &str) -> bool {
-    matches!(name.as_bytes(), b"encryption_key" | b"admin_password")
+/// What the original reads from the environment and this program does not, and why. A `.env` may go on naming them.
+pub(super) static WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("REDIS_HOST", NO_REDIS),
+    ("REDIS_PORT", NO_REDIS),
+    ("REDIS_PASSWORD", NO_REDIS),
+    ("REDIS_DB", NO_REDIS),
+    ("REDIS_ENABLE_TLS", NO_REDIS),
+    ("JWT_SECRET", "sessions are random tokens in the database"),
+    ("WEB_SESSION_SECRET", "sessions are random tokens in the database"),
+    ("CLAUDE_BETA_HEADER", "the client's own anthropic-beta is passed on"),
+    ("DEFAULT_PROXY_TIMEOUT", "it cut healthy streams; UPSTREAM_IDLE_TIMEOUT and its like bound what they name"),
+    ("MAX_PROXY_RETRIES", "the original never used it"),
+    ("HEALTH_CHECK_INTERVAL", "the original never used it"),
+    ("DEBUG", "the original never used it; see LOG_LEVEL"),
+    ("HOT_RELOAD", "the original never used it"),
+    ("NODE_ENV", "there is one mode only: errors are never verbose"),
+];
+
+const NO_REDIS: &str = "there is no Redis: all data is in DATA_DIR";
+
+/// Whether the environment's name is that of a setting.
+pub(super) fn is_known(environment: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.environment == environment)
 }
 
 fn number<T>(text: &str, allowed: RangeInclusive<T>) -> Result<T, String>
@@ -78,7 +132,7 @@ where
 {
     match text.parse() {
         Ok(number) if allowed.contains(&number) => Ok(number),
-        _ => Err(format!("a number from {} to {}", allowed.start(), allowed.end())),
+        _ => Err(format!("a whole number from {} to {}", allowed.start(), allowed.end())),
     }
 }
 
@@ -91,13 +145,11 @@ fn boolean(text: &str) -> Result<bool, String> {
 }
 
 fn secret(text: &str, characters_min: usize) -> Result<Option<Sensitive>, String> {
-    if text.is_empty() {
-        return Ok(None);
+    match text.chars().count() {
+        0 => Ok(None),
+        count if count < characters_min => Err(format!("at least {characters_min} characters long")),
+        _ => Ok(Some(Sensitive::new(text.to_owned()))),
     }
-    if text.chars().count() < characters_min {
-        return Err(format!("at least {characters_min} characters long"));
-    }
-    Ok(Some(Sensitive::new(text.to_owned())))
 }
 
 fn host(text: &str) -> Result<String, String> {
@@ -105,22 +157,34 @@ fn host(text: &str) -> Result<String, String> {
     if is_host { Ok(text.to_owned()) } else { Err("an address or a host name".into()) }
 }
 
-fn prefix(text: &str) -> Result<String, String> {
-    let is_prefix = (1..=20).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-    if is_prefix { Ok(text.to_owned()) } else { Err("1 to 20 letters, digits, - or _".into()) }
+fn path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))
 }
 
-fn username(text: &str) -> Result<Option<String>, String> {
-    match text.chars().count() {
-        0 => Ok(None),
-        1..=100 => Ok(Some(text.to_owned())),
-        _ => Err("at most 100 characters long".into()),
+fn prefix(text: &str) -> Result<String, String> {
+    let is_clean = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    if is_clean && (1..=20).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 20 letters, digits, - or _".into())
     }
 }
 
-fn title(text: &str) -> Result<String, String> {
-    if text.chars().count() <= 200 { Ok(text.to_owned()) } else { Err("at most 200 characters long".into()) }
+fn username(text: &str) -> Result<Option<String>, String> {
+    line(text).map(|text| Some(text).filter(|text| !text.is_empty()))
+}
+
+fn line(text: &str) -> Result<String, String> {
+    let is_line = text.chars().count() <= 200 && !text.chars().any(char::is_control);
+    if is_line { Ok(text.to_owned()) } else { Err("one line of at most 200 characters".into()) }
+}
+
+fn logo(text: &str) -> Result<String, String> {
+    match text {
+        "" | "/assets/logo.png" => Ok(String::new()),
+        _ if text.starts_with('/') && !text.starts_with("//") => line(text),
+        _ => url(text).map_err(|_| "an http:// or https:// URL, or a path that begins with /".into()),
+    }
 }
 
 fn token(text: &str) -> Result<String, String> {
@@ -128,18 +192,26 @@ fn token(text: &str) -> Result<String, String> {
     if is_token { Ok(text.to_owned()) } else { Err("a header value without blanks".into()) }
 }
 
+/// No user name and password: it would be logged with them. The rest of a URL is judged by the client that uses it.
 fn url(text: &str) -> Result<String, String> {
     let wrong = || "an http:// or https:// URL with a host".to_owned();
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or_else(wrong)?;
     let is_clean = rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    let host = rest.split(['/', '?']).next().unwrap_or_default();
-    if is_clean && !host.is_empty() && !host.starts_with(':') && !host.contains('@') {
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let (host, port) = match authority.rsplit_once(':') {
+        // The colons of an IPv6 address stand in brackets.
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (authority, "443"),
+    };
+    let is_host = !host.is_empty() && !host.contains('@') && host.contains(':') == host.starts_with('[');
+    if is_clean && is_host && port.parse::<u16>().is_ok_and(|port| port != 0) {
         Ok(text.to_owned())
     } else {
         Err(wrong())
     }
 }
 
+/// The levels of this program and of the original's log library, which has some in between.
 fn log_level(text: &str) -> Result<log::LevelFilter, String> {
     use log::LevelFilter::{Debug, Error, Info, Trace, Warn};
     match text.to_ascii_lowercase().as_str() {
@@ -148,8 +220,20 @@ fn log_level(text: &str) -> Result<log::LevelFilter, String> {
         "info" | "http" => Ok(Info),
         "debug" | "verbose" => Ok(Debug),
         "trace" | "silly" => Ok(Trace),
-        _ => Err("one of error, warn, info, debug, trace".into()),
+        _ => Err("one of error, warn, info, debug, trace (or http, verbose, silly)".into()),
     }
+}
+
+fn log_size(text: &str) -> Result<u64, String> {
+    let text = text.to_ascii_lowercase();
+    let (digits, unit) = match text.strip_suffix(['k', 'm', 'g']) {
+        Some(digits) if text.ends_with('k') => (digits, 1 << 10),
+        Some(digits) if text.ends_with('m') => (digits, 1 << 20),
+        Some(digits) => (digits, 1 << 30),
+        None => (text.as_str(), 1),
+    };
+    let bytes = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit));
+    bytes.filter(|bytes| (64 * 1024..=1 << 40).contains(bytes)).ok_or_else(|| "a size from 64k to 1024g".into())
 }
 
 fn zone(text: &str) -> Result<Option<String>, String> {

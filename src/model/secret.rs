@@ -1,8 +1,10 @@
 //! Secrets: how they are sealed at rest, hashed, made up, and kept out of every log.
 //!
-//! New values are sealed as `v2:<iv>:<ciphertext>:<mac>` (hex): AES-256-CBC with PKCS#7 padding and a random IV, then
-//! HMAC-SHA256 over version, IV and ciphertext, with separate keys. Two older forms of the original are still read:
-//! `<iv>:<ciphertext>` and, from its first releases, a ciphertext alone.
+//! New values are sealed as `v2:<iv>:<ciphertext>:<mac>` (lower-case hex): AES-256-CBC with PKCS#7 padding and a random IV,
+//! then HMAC-SHA256 over version, IV and ciphertext, with separate keys. Two older forms of the original are still read:
+//! `<iv>:<ciphertext>` and, from its first releases, a ciphertext alone; neither says whether it was altered.
+//!
+//! Where secrets are kept, and who may have them, is not decided here.
 
 use aes::Aes256;
 use cbc::cipher::block_padding::Pkcs7;
@@ -12,6 +14,7 @@ use md5::Md5;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::fmt;
+use subtle::ConstantTimeEq;
 
 const VERSION: &str = "v2";
 /// The original's scrypt parameters: N = 16384, r = 8, p = 1, and this salt.
@@ -21,7 +24,7 @@ const SCRYPT_SALT: &[u8] = b"salt";
 const PASSWORD_ALPHABET: &[u8; 54] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz234567";
 const PASSWORD_CHARACTERS: usize = 16;
 
-/// Text that must not be shown: `Debug` prints `***`.
+/// Text that must not be shown: `Debug` and `Display` print `***`.
 #[derive(Clone, Deserialize, Eq, PartialEq)]
 #[serde(transparent)]
 pub struct Sensitive(String);
@@ -39,6 +42,12 @@ impl Sensitive {
 }
 
 impl fmt::Debug for Sensitive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Sensitive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
@@ -89,7 +98,8 @@ impl Cipher {
         let mut original_key = [0; 32];
         scrypt::scrypt(encryption_key.as_bytes(), SCRYPT_SALT, &params, &mut original_key)
             .map_err(|_| Error::Malformed)?;
-        // HMAC under a label of its own, as HKDF-Expand does (RFC 5869), gives independent keys from one.
+        // HMAC under a label of its own, as HKDF-Expand does (RFC 5869), gives keys that do not tell of one another. The
+        // original's key seals nothing new: cutting version and tag off a sealed value does not make it one of the original's.
         Ok(Cipher {
             encryption_key: encryption_key.to_owned(),
             original_key,
@@ -128,10 +138,11 @@ impl Cipher {
         match parts.as_slice() {
             [VERSION, iv, ciphertext, mac] => {
                 let signed = &sealed[..sealed.len() - mac.len() - 1];
-                let mac = hex::decode(mac).map_err(|_| Error::Malformed)?;
-                let mut check = Hmac::<Sha256>::new_from_slice(&self.mac_key).map_err(|_| Error::Malformed)?;
-                check.update(signed.as_bytes());
-                check.verify_slice(&mac).map_err(|_| Error::Forged)?;
+                // Compared as text, so that a sealed value has one spelling only, and in constant time.
+                let expected = hex::encode(hmac(&self.mac_key, signed.as_bytes()));
+                if !bool::from(expected.as_bytes().ct_eq(mac.as_bytes())) {
+                    return Err(Error::Forged);
+                }
                 decrypt(&self.sealing_key, &block(iv)?, ciphertext)
             }
             [iv, ciphertext] => decrypt(&self.original_key, &block(iv)?, ciphertext),
@@ -143,18 +154,19 @@ impl Cipher {
         }
     }
 
-    /// A name for this key that tells nothing of it.
+    /// A name for this key, 16 hex digits, that tells nothing of it: a database opened with another key is noticed by it.
     pub fn fingerprint(&self) -> String {
         hex::encode(&hmac(&self.original_key, b"claude-relay fingerprint")[..8])
     }
 }
 
 fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    // HMAC takes a key of any length (RFC 2104), so this never fails.
-    Hmac::<Sha256>::new_from_slice(key).map_or([0; 32], |mut mac| {
-        mac.update(message);
-        mac.finalize().into_bytes().into()
-    })
+    // A key shorter than the hash's block is filled up with zeros (RFC 2104); given in that length it cannot be refused.
+    let mut block = [0; 64];
+    block[..key.len()].copy_from_slice(key);
+    let mut mac = Hmac::<Sha256>::new(&block.into());
+    mac.update(message);
+    mac.finalize().into_bytes().into()
 }
 
 fn block(text: &str) -> Result<[u8; 16], Error> {
@@ -187,7 +199,8 @@ fn evp_bytes_to_key(password: &[u8]) -> ([u8; 32], [u8; 16]) {
     (key, iv)
 }
 
-/// What is kept of an API key: lower-case hex SHA-256 of key and pepper, as in the original.
+/// What is kept of an API key: lower-case hex SHA-256 of key and pepper, without anything in between, as in the original.
+/// Its pepper is the encryption key, so that the keys it issued go on working only with that.
 pub fn hash_api_key(clear: &str, pepper: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(clear.as_bytes());
@@ -307,12 +320,17 @@ mod tests {
         let sealed = cipher.seal("sk-ant-oat01-example").unwrap();
         assert_ne!(sealed, cipher.seal("sk-ant-oat01-example").unwrap(), "the IV is new each time");
         for at in 0..sealed.len() {
-            let mut altered = sealed.clone().into_bytes();
-            altered[at] = if altered[at] == b'0' { b'1' } else { b'0' };
-            let altered = String::from_utf8(altered).unwrap();
-            assert!(cipher.open(&altered).is_err(), "byte {at}: {altered}");
+            for bit in 0..7 {
+                let mut altered = sealed.clone().into_bytes();
+                altered[at] ^= 1 << bit;
+                let altered = String::from_utf8(altered).unwrap();
+                assert!(cipher.open(&altered).is_err(), "bit {bit} of byte {at}: {altered}");
+            }
             assert!(cipher.open(&sealed[..at]).is_err() || at == 0, "cut at {at}");
         }
+        assert!(cipher.open(&sealed.to_ascii_uppercase()).is_err());
+        let parts: Vec<&str> = sealed.split(':').collect();
+        assert!(cipher.open(&format!("{}:{}", parts[1], parts[2])).is_err(), "a tag cannot be cut off");
         assert_eq!(Cipher::new("another").unwrap().open(&sealed), Err(Error::Forged));
         for wrong in ["not hex", "00:00", "a:b:c", "v2:::", &format!("v3{}", &sealed[2..])] {
             assert!(cipher.open(wrong).is_err(), "{wrong}");
@@ -321,12 +339,29 @@ mod tests {
 
     #[test]
     fn what_is_made_up_has_its_form_and_is_not_shown() {
-        assert_eq!(new_api_key("cr_").unwrap().len(), 67);
-        let uuid = new_uuid().unwrap();
-        assert_eq!((uuid.len(), &uuid[14..15]), (36, "4"));
+        let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let key = new_api_key("cr_").unwrap();
+        assert!(key.len() == 67 && key.strip_prefix("cr_").is_some_and(is_hex));
+        for text in [new_session_token().unwrap(), new_encryption_key().unwrap(), hash_session_token("x")] {
+            assert!(text.len() == 64 && is_hex(&text));
+        }
+        // SHA-256 of the empty text, FIPS 180-4.
+        assert!(hash_session_token("").starts_with("e3b0c44298fc1c149afbf4c8996fb924"));
+        for _ in 0..100 {
+            let uuid = new_uuid().unwrap();
+            let parts: Vec<&str> = uuid.split('-').collect();
+            assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+            assert!(
+                parts[2].starts_with('4')
+                    && parts[3].starts_with(['8', '9', 'a', 'b'])
+                    && is_hex(&uuid.replace('-', ""))
+            );
+        }
         let password = new_password().unwrap();
         assert!(password.len() == 16 && password.bytes().all(|byte| PASSWORD_ALPHABET.contains(&byte)));
-        assert_eq!(format!("{:?}", Sensitive::new("x".into())), "***");
+        assert_ne!(password, new_password().unwrap());
+        let secret = Sensitive::new("x".into());
+        assert_eq!(format!("{secret:?}{secret}"), "******");
         let (one, two) = (Cipher::new("a").unwrap(), Cipher::new("b").unwrap());
         assert_ne!(one.fingerprint(), two.fingerprint());
         assert_eq!(one.fingerprint().len(), 16);

@@ -57,7 +57,7 @@ fn each_foreign_power_has_one_home() {
         ("ureq", &["src/relay/upstream.rs", "src/relay/watch.rs"]),
         ("rusqlite", &["src/store/"]),
         ("TcpStream", &["src/http/"]),
-        ("std::env::var", &["src/config/mod.rs"]),
+        ("std::env::var", &["src/config/sources.rs"]),
         ("jiff::", &["src/model/time.rs", "src/config/", "src/store/"]),
         ("signal_hook", &["src/app.rs"]),
     ];
@@ -76,7 +76,9 @@ fn every_file_says_what_lives_there_and_none_holds_two_subjects() {
     for (path, text) in sources("src").into_iter().chain(sources("tests")) {
         assert!(text.starts_with("//!"), "{} does not begin with //!", path.display());
         let lines = code(&text).lines().count();
-        assert!(lines <= 450, "{} has {lines} lines", path.display());
+        // A file of tests is a list; a room's file is one subject.
+        let max = if path.starts_with("tests") { 700 } else { 450 };
+        assert!(lines <= max, "{} has {lines} lines", path.display());
     }
 }
 
