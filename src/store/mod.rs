@@ -29,8 +29,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-/// Reader connections: each costs some 140 kB, and a query takes microseconds, so a handful serves all workers.
-const READERS: usize = 3;
+/// Reader connections: a query takes microseconds, so two serve all workers.
+const READERS: usize = 2;
 /// How long a write waits for another connection's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Page cache of each connection, in KiB.
