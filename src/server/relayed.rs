@@ -122,11 +122,11 @@ fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer,
         return;
     }
     // A whole answer that breaks off before its first piece can still be told as an error.
-    match answer.next_piece().map(|piece| piece.map(<[u8]>::to_vec)) {
+    let (status, length) = (answer.status(), answer.length());
+    match answer.next_piece() {
         Ok(first) => {
-            let mut reply = exchange.begin(answer.status(), fields, answer.length());
-            let sent = first.map_or(Ok(()), |piece| reply.write(&piece));
-            if sent.is_ok() {
+            let mut reply = exchange.begin(status, fields, length);
+            if first.map_or(Ok(()), |piece| reply.write(piece)).is_ok() {
                 pump(server, &mut answer, reply, request_id);
             }
         }

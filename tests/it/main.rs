@@ -18,4 +18,5 @@ mod sdks;
 mod secrets;
 mod start;
 mod tidy;
+mod tls;
 mod tokens;
