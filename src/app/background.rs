@@ -9,10 +9,27 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A job: its name, and what it did in a few words.
-type Job = (&'static str, fn(&Server) -> Result<String>);
+/// A job: its name, how often it runs, and what it did in a few words; `None` when there was nothing to do.
+struct Job {
+    name: &'static str,
+    every: Every,
+    work: fn(&Server) -> Result<Option<String>>,
+}
 
-const JOBS: [Job; 2] = [("sessions", prune_sessions), ("checkpoint", checkpoint)];
+/// How often a job runs.
+enum Every {
+    /// As often as `CLEANUP_INTERVAL` says.
+    Cleanup,
+    /// At an interval of its own.
+    Fixed(Duration),
+}
+
+const JOBS: [Job; 3] = [
+    Job { name: "sessions", every: Every::Cleanup, work: prune_sessions },
+    Job { name: "retention", every: Every::Cleanup, work: prune_ledger },
+    // Often enough that the log stays small and no commit has to do it.
+    Job { name: "checkpoint", every: Every::Fixed(Duration::from_secs(30)), work: checkpoint },
+];
 
 /// The running thread.
 pub(super) struct Background {
@@ -20,7 +37,7 @@ pub(super) struct Background {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread; its first round comes after one interval.
+/// Starts the thread; each job runs first after one interval.
 pub(super) fn start(server: Arc<Server>) -> Result<Background> {
     let (stop, stopped) = channel();
     let thread = std::thread::Builder::new()
@@ -42,26 +59,51 @@ impl Background {
 }
 
 fn run(server: &Server, stopped: &Receiver<()>) {
-    let interval = Duration::from_millis(server.cleanup_interval_ms());
-    while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-        for (name, job) in JOBS {
-            let start = Instant::now();
-            let done = catch_unwind(AssertUnwindSafe(|| job(server)));
-            let elapsed_ms = start.elapsed().as_millis();
-            match done {
-                Ok(Ok(did)) => log::info!("job {name}: {did} in {elapsed_ms} ms"),
-                Ok(Err(error)) => log::error!("job {name} failed after {elapsed_ms} ms: {error}"),
-                Err(_) => log::error!("job {name} panicked after {elapsed_ms} ms"),
+    let start = Instant::now();
+    let mut due: Vec<Instant> = JOBS.iter().map(|job| start + interval(server, job)).collect();
+    while let Some(next) = due.iter().min() {
+        let wait = next.saturating_duration_since(Instant::now());
+        if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+        for (job, due) in JOBS.iter().zip(&mut due) {
+            if Instant::now() >= *due {
+                perform(server, job);
+                *due = Instant::now() + interval(server, job);
             }
         }
     }
 }
 
-fn prune_sessions(server: &Server) -> Result<String> {
-    let removed = server.prune_sessions(now_ms())?;
-    Ok(format!("{removed} ended sessions removed"))
+fn interval(server: &Server, job: &Job) -> Duration {
+    match job.every {
+        Every::Cleanup => Duration::from_millis(server.cleanup_interval_ms()),
+        Every::Fixed(interval) => interval,
+    }
 }
 
-fn checkpoint(server: &Server) -> Result<String> {
-    server.checkpoint().map(|()| "write-ahead log folded in".to_owned())
+fn perform(server: &Server, job: &Job) {
+    let (name, start) = (job.name, Instant::now());
+    let done = catch_unwind(AssertUnwindSafe(|| (job.work)(server)));
+    let elapsed_ms = start.elapsed().as_millis();
+    match done {
+        Ok(Ok(Some(did))) => log::info!("job {name}: {did} in {elapsed_ms} ms"),
+        Ok(Ok(None)) => log::debug!("job {name}: nothing to do, in {elapsed_ms} ms"),
+        Ok(Err(error)) => log::error!("job {name} failed after {elapsed_ms} ms: {error}"),
+        Err(_) => log::error!("job {name} panicked after {elapsed_ms} ms"),
+    }
+}
+
+fn prune_sessions(server: &Server) -> Result<Option<String>> {
+    let removed = server.prune_sessions(now_ms())?;
+    Ok((removed > 0).then(|| format!("{removed} ended sessions removed")))
+}
+
+fn prune_ledger(server: &Server) -> Result<Option<String>> {
+    let removed = server.prune_ledger(now_ms())?;
+    Ok((removed > 0).then(|| format!("{removed} ledger lines removed, their sums stay")))
+}
+
+fn checkpoint(server: &Server) -> Result<Option<String>> {
+    server.checkpoint().map(|()| None)
 }

@@ -44,7 +44,15 @@ pub enum Refused {
 pub struct Caller {
     /// The key's record as it stood at admission.
     pub key: ApiKey,
-    _permit: Permit,
+    permit: Option<Permit>,
+}
+
+impl Caller {
+    /// Gives the permit back. Done before the last bytes of an answer go out: a client that has them may call again at
+    /// once, and must find its place free.
+    pub(super) fn leave(&mut self) {
+        self.permit = None;
+    }
 }
 
 /// Finds the key and checks all that can be known before the body is read.
@@ -59,7 +67,7 @@ pub fn admit(
 ) -> std::result::Result<Caller, Refused> {
     let key = identify(store, prefix, clear)?;
     let permit = permits.take(&key)?;
-    Ok(Caller { key, _permit: permit })
+    Ok(Caller { key, permit: Some(permit) })
 }
 
 /// Finds the key without taking a permit: for routes that only report.

@@ -127,7 +127,12 @@ impl Answer {
 impl Stream {
     fn next_piece(&mut self, opened: &mut Opened, meter: &mut Meter) -> Result<Option<&[u8]>> {
         self.piece.resize(PIECE_BYTES, 0);
-        let length = opened.read(&mut self.piece)?;
+        let length = match opened.read(&mut self.piece) {
+            Ok(length) => length,
+            // What breaks behind `message_stop` takes nothing from the answer.
+            Err(_) if self.scanner.saw_stop() => 0,
+            Err(error) => return Err(error),
+        };
         self.piece.truncate(length);
         if length == 0 {
             return end_of_stream(&self.scanner, meter).map(|()| None);
@@ -244,6 +249,7 @@ impl Meter {
 
     fn settle(&mut self) -> crate::store::Receipt {
         self.is_settled = true;
+        self.caller.leave();
         let mut line = std::mem::take(&mut self.line);
         if line.model.is_empty() {
             line.model = self.tag.model.clone().unwrap_or_else(|| "unknown".to_owned());

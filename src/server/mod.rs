@@ -79,6 +79,15 @@ impl Server {
         self.store.prune_sessions(now_ms.saturating_sub(idle_max), now_ms.saturating_sub(life_max))
     }
 
+    /// Removes ledger lines past their retention; the sums they are part of stay. Gives back how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn prune_ledger(&self, now_ms: i64) -> crate::error::Result<usize> {
+        let retention_ms = i64::try_from(self.config.token_usage_retention_ms).unwrap_or(i64::MAX);
+        self.store.prune_ledger(now_ms.saturating_sub(retention_ms))
+    }
+
     /// Folds the write-ahead log into the database.
     ///
     /// # Errors

@@ -33,6 +33,9 @@ use std::time::Duration;
 const READERS: usize = 2;
 /// How long a write waits for another connection's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages that the write-ahead log may grow by before a commit folds it in itself. The background thread does it long
+/// before, so that no client waits for the disk.
+const WAL_PAGES_MAX: i64 = 8000;
 /// Page cache of each connection, in KiB.
 const CACHE_KIB: i64 = 256;
 
@@ -169,6 +172,7 @@ fn connect(path: &Path, synchronous: &str) -> Result<Connection> {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", synchronous)?;
         db.pragma_update(None, "foreign_keys", "ON")?;
+        db.pragma_update(None, "wal_autocheckpoint", WAL_PAGES_MAX)?;
         db.pragma_update(None, "cache_size", -CACHE_KIB)?;
         db.set_prepared_statement_cache_capacity(32);
         Ok(db)

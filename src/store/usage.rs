@@ -40,6 +40,26 @@ impl Store {
         self.ledger.waiting()
     }
 
+    /// Removes ledger lines from before an instant, few at a time so that the ledger's thread never waits long. Gives back
+    /// how many.
+    ///
+    /// # Errors
+    /// SQLite's; what was removed until then stays removed.
+    pub fn prune_ledger(&self, before_ms: i64) -> Result<usize> {
+        const LINES_AT_A_TIME: usize = 2000;
+        let mut removed = 0;
+        loop {
+            let now = self.write().execute(
+                "DELETE FROM ledger WHERE id IN (SELECT id FROM ledger WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)",
+                (before_ms, LINES_AT_A_TIME as i64),
+            )?;
+            removed += now;
+            if now < LINES_AT_A_TIME {
+                return Ok(removed);
+            }
+        }
+    }
+
     /// What every key has used in a period, by the key's row number.
     ///
     /// # Errors

@@ -204,3 +204,23 @@ fn while_the_database_is_locked_no_answer_ends_and_none_is_lost() {
     });
     assert_eq!(relay.count("SELECT count(*) FROM ledger"), 1);
 }
+
+#[test]
+fn lines_past_their_retention_go_and_their_sums_stay() {
+    let upstream = Upstream::start(|_| json(200, &message("m", 3, 4)));
+    let start = || Start::new().upstream(&upstream).with("CLEANUP_INTERVAL", "1000");
+    let relay = start().run();
+    relay.add_api_key_account("first", "sk-1");
+    let key = relay.add_key("k");
+    for _ in 0..3 {
+        assert_eq!(relay.message(&key, REQUEST).status, 200);
+    }
+    let database = rusqlite::Connection::open(relay.database()).unwrap();
+    database.busy_timeout(Duration::from_secs(5)).unwrap();
+    let month_ago = claude_relay::model::time::now_ms() - 31 * 86_400_000;
+    database.execute("UPDATE ledger SET at_ms = ?1 WHERE id <= 2", [month_ago]).unwrap();
+    eventually("the old lines are gone", || relay.count("SELECT count(*) FROM ledger") == 1);
+    assert_eq!(relay.count("SELECT requests FROM rollups WHERE scope = 1 AND span = 0"), 3);
+    let listed = relay.admin("GET", "/admin/api-keys", &serde_json::Value::Null).json();
+    assert_eq!(listed["data"][0]["usage"]["total"]["requests"], 3);
+}

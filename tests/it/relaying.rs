@@ -136,6 +136,45 @@ fn a_stream_that_breaks_off_ends_with_an_error_event_and_never_looks_whole() {
 }
 
 #[test]
+fn what_breaks_behind_the_last_event_takes_nothing_from_the_answer() {
+    let pieces = events("m", 5, 9);
+    let expected = pieces.concat();
+    let upstream = Upstream::start(move |_| {
+        let mut steps = vec![stream_head()];
+        steps.extend(pieces.iter().map(chunk));
+        steps.extend([Step::Wait(Duration::from_millis(50)), Step::Reset]);
+        steps
+    });
+    let (relay, key) = Relay::with_upstream(&upstream);
+    assert_eq!(relay.message(&key, STREAM_REQUEST).text(), expected);
+    assert_eq!(relay.count("SELECT count(*) FROM ledger WHERE complete = 1"), 1);
+}
+
+#[test]
+fn a_key_for_one_request_at_a_time_is_never_refused_in_turn() {
+    let pieces = events("m", 1, 1);
+    let upstream = Upstream::start(move |request| {
+        if request.json()["stream"] != true {
+            return json(200, &message("m", 1, 1));
+        }
+        let mut steps = vec![stream_head()];
+        steps.extend(pieces.iter().map(chunk));
+        steps.push(last_chunk());
+        steps
+    });
+    let relay = crate::harness::relay::Start::new().upstream(&upstream).with("RELAY_WORKERS", "1").run();
+    relay.add_api_key_account("first", "sk-1");
+    let key = relay.add_key_with(&serde_json::json!({ "name": "one", "concurrencyLimit": 1 }));
+    let mut kept = Connection::open(relay.address);
+    for turn in 0..200 {
+        let body = if turn % 2 == 0 { REQUEST } else { STREAM_REQUEST };
+        kept.request("POST", "/v1/messages", &[("x-api-key", &key.clear)], body);
+        assert_eq!(kept.response().unwrap().status, 200, "turn {turn}");
+        assert_eq!(relay.message(&key, body).status, 200, "turn {turn} on a connection of its own");
+    }
+}
+
+#[test]
 fn a_json_answer_that_breaks_off_is_an_error_or_an_aborted_connection() {
     let upstream = Upstream::start(|_| {
         vec![
