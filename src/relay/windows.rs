@@ -94,3 +94,37 @@ fn check(window: &WindowUse, key: &ApiKey, length_ms: i64, now_ms: i64) -> std::
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Current count, minutes that remain; `None` passes. Tokens are told apart by a minus sign.
+    fn judged(requests: i64, tokens: i64, limits: (i64, i64), now_ms: i64) -> Option<(i64, i64)> {
+        let window = WindowUse { start_ms: 1000, requests, tokens };
+        let key = ApiKey { rate_limit_requests: limits.0, token_limit: limits.1, ..ApiKey::default() };
+        match check(&window, &key, 5 * MINUTE_MS, now_ms) {
+            Ok(()) => None,
+            Err(Refused::Requests { current, remaining_minutes, .. }) => Some((current, remaining_minutes)),
+            Err(Refused::Tokens { current, remaining_minutes, .. }) => Some((-current, remaining_minutes)),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_limit_is_reached_when_it_is_used_up_and_requests_come_first() {
+        for (requests, tokens, limits, now_ms, expected) in [
+            (0, 0, (1, 1), 1000, None),
+            (1, 0, (1, 0), 1000, Some((1, 5))),
+            (1, 0, (1, 0), 1001, Some((1, 5))),
+            (1, 0, (1, 0), 61_000, Some((1, 4))),
+            (1, 0, (1, 0), 300_999, Some((1, 1))),
+            (9, 99, (0, 100), 1000, None),
+            (9, 100, (0, 100), 1000, Some((-100, 5))),
+            (9, 250, (9, 100), 1000, Some((9, 5))),
+            (9, 250, (10, 100), 1000, Some((-250, 5))),
+        ] {
+            assert_eq!(judged(requests, tokens, limits, now_ms), expected, "{requests} {tokens} {limits:?} {now_ms}");
+        }
+    }
+}
