@@ -15,6 +15,12 @@ pub(crate) fn of(peer: IpAddr, head: &Head, trusts_proxy: bool) -> IpAddr {
     address.unwrap_or(peer).to_canonical()
 }
 
+/// Whether a proxy on this machine hides its clients behind one address, because the operator has not said that it may be
+/// believed. Then nobody may be made to wait long for what others did.
+pub(crate) fn is_hidden(peer: IpAddr, head: &Head, trusts_proxy: bool) -> bool {
+    !trusts_proxy && peer.to_canonical().is_loopback() && head.header("x-forwarded-for").is_some()
+}
+
 /// The last entry of a list of addresses, with or without a port.
 fn last_entry(list: &str) -> Option<IpAddr> {
     let entry = list.rsplit(',').next()?.trim();

@@ -132,9 +132,12 @@ pub(crate) fn change_password(server: &Server, call: &Call) -> Outcome {
 
 /// A try of a password, if this address may make one now.
 fn attempt<'a>(server: &'a Server, call: &Call, username: &str) -> Result<Attempt<'a>, Answer> {
-    let address = address::of(call.peer, &call.head, server.config.trust_proxy);
-    server.throttle.begin(address, username).map_err(|wait| {
-        log::warn!("a password from {address} was not checked: too many tries");
+    let trusts_proxy = server.config.trust_proxy;
+    let address = address::of(call.peer, &call.head, trusts_proxy);
+    let is_hidden = address::is_hidden(call.peer, &call.head, trusts_proxy);
+    server.throttle.begin(address, is_hidden, username).map_err(|wait| {
+        let advice = if is_hidden { "; behind a proxy, set TRUST_PROXY=true to tell clients apart" } else { "" };
+        log::warn!("a password from {address} was not checked: too many tries{advice}");
         throttled(wait)
     })
 }

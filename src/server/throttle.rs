@@ -17,6 +17,8 @@ const MEMORY: Duration = Duration::from_secs(900);
 /// The first wait; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(900);
+/// The longest wait of an address that is known to stand for many clients.
+const SHARED_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Failures with one name, from all addresses, that make it a name under attack.
 const NAME_FAILURES: u32 = 20;
 /// What an address waits after each failure with such a name.
@@ -58,15 +60,16 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Throttle {
-    /// Whether a try from an address with a name may be made now.
+    /// Whether a try from an address with a name may be made now. `is_shared`: the address stands for many clients.
     ///
     /// # Errors
     /// How long to wait, at least a second.
-    pub(crate) fn begin(&self, address: IpAddr, name: &str) -> Result<Attempt<'_>, Duration> {
-        self.begin_at(address, name, Instant::now())
+    pub(crate) fn begin(&self, address: IpAddr, is_shared: bool, name: &str) -> Result<Attempt<'_>, Duration> {
+        let wait_max = if is_shared { SHARED_WAIT_MAX } else { WAIT_MAX };
+        self.begin_at(address, wait_max, name, Instant::now())
     }
 
-    fn begin_at(&self, address: IpAddr, name: &str, now: Instant) -> Result<Attempt<'_>, Duration> {
+    fn begin_at(&self, address: IpAddr, wait_max: Duration, name: &str, now: Instant) -> Result<Attempt<'_>, Duration> {
         let address = address::group(address);
         let name: String = name.chars().take(NAME_CHARACTERS_MAX).collect();
         let mut state = self.lock();
@@ -83,7 +86,7 @@ impl Throttle {
         let of_name = state.names.get(&name).copied().filter(|known| known.is_remembered(now));
         let name_count = of_name.map_or(0, |known| known.count).saturating_add(1);
         let count = known.map_or(0, |known| known.count).saturating_add(1);
-        let waits_until = now + wait(count, name_count > NAME_FAILURES);
+        let waits_until = now + wait(count, name_count > NAME_FAILURES).min(wait_max);
         remember(&mut state.names, name.clone(), Failures { count: name_count, waits_until: now }, NAMES_MAX);
         remember(&mut state.addresses, address, Failures { count, waits_until }, ADDRESSES_MAX);
         Ok(Attempt { throttle: self, address, name })
@@ -153,7 +156,7 @@ mod tests {
     }
 
     fn fail(throttle: &Throttle, address: IpAddr, now: Instant) -> Result<(), u64> {
-        throttle.begin_at(address, "admin", now).map(drop).map_err(|wait| wait.as_secs())
+        throttle.begin_at(address, WAIT_MAX, "admin", now).map(drop).map_err(|wait| wait.as_secs())
     }
 
     #[test]
@@ -181,7 +184,7 @@ mod tests {
         for _ in 0..4 {
             assert_eq!(fail(&throttle, HERE, now), Ok(()));
         }
-        throttle.begin_at(HERE, "admin", now).ok().unwrap().succeeded();
+        throttle.begin_at(HERE, WAIT_MAX, "admin", now).ok().unwrap().succeeded();
         for _ in 0..5 {
             assert_eq!(fail(&throttle, HERE, now), Ok(()));
         }
@@ -202,12 +205,17 @@ mod tests {
     fn memory_is_bounded_and_checks_are_few_at_a_time() {
         let (throttle, now) = (Throttle::default(), Instant::now());
         for number in 0..ADDRESSES_MAX as u32 + 10 {
-            drop(throttle.begin_at(address(number), &format!("n{number}"), now + Duration::from_millis(number.into())));
+            drop(throttle.begin_at(
+                address(number),
+                WAIT_MAX,
+                &format!("n{number}"),
+                now + Duration::from_millis(number.into()),
+            ));
         }
         let state = throttle.lock();
         assert_eq!((state.addresses.len(), state.names.len(), state.checks), (ADDRESSES_MAX, NAMES_MAX, 0));
         drop(state);
-        let attempts: Vec<_> = (0..9).filter_map(|_| throttle.begin_at(HERE, "admin", now).ok()).collect();
+        let attempts: Vec<_> = (0..9).filter_map(|_| throttle.begin_at(HERE, WAIT_MAX, "admin", now).ok()).collect();
         assert_eq!(attempts.len(), CHECKS_MAX);
     }
 }
