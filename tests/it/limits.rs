@@ -2,11 +2,12 @@
 
 use crate::harness::client::{Connection, fetch};
 use crate::harness::relay::{ADMIN, Start};
-use crate::harness::upstream::{Step, json};
+use crate::harness::upstream::{Step, chunk, json, stream_head};
 use crate::harness::{Key, Relay, Upstream, eventually};
-use crate::samples::{REQUEST, STREAM_REQUEST, message};
+use crate::samples::{REQUEST, STREAM_REQUEST, events, message};
 use claude_relay::model::time::{now_ms, parse};
 use serde_json::{Value, json as value};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An upstream whose every answer reports 50 + 10 + 20 + 40 + 5 = 125 tokens.
@@ -144,6 +145,25 @@ fn a_request_without_an_answer_counts_and_a_refused_one_does_not() {
     for _ in 0..3 {
         assert_eq!(relay.message(&key, REQUEST).json()["currentRequests"], 2);
     }
+}
+
+#[test]
+fn a_client_that_leaves_has_used_what_was_reported_and_gives_its_slot_back() {
+    let upstream = Upstream::start(|_| {
+        let first = events("m", 50, 5).remove(0);
+        vec![stream_head(), chunk(first), Step::AwaitEnd(Arc::default())]
+    });
+    let relay = start(&upstream);
+    let key = relay.add_key_with(&value!({
+        "name": "k", "rateLimitWindow": 5, "tokenLimit": 100, "concurrencyLimit": 1,
+    }));
+    let mut connection = Connection::open(relay.address);
+    connection.request("POST", "/api/v1/messages", &[("x-api-key", &key.clear)], STREAM_REQUEST);
+    assert_eq!(connection.head().unwrap().status, 200);
+    assert!(connection.chunk().unwrap().is_some());
+    assert_eq!(relay.message(&key, REQUEST).json()["error"], "Concurrency limit exceeded");
+    drop(connection);
+    eventually("the window knows of its tokens", || relay.message(&key, REQUEST).json()["currentTokens"] == 121);
 }
 
 fn guess(relay: &Relay, from: &str, name: &str, password: &str) -> crate::harness::client::Response {
