@@ -89,6 +89,9 @@ pub struct Config {
     pub enable_cors: bool,
     /// Whether the last `X-Forwarded-For` entry is the client's address.
     pub trust_proxy: bool,
+    /// Requests from one address in 15 minutes; 0 is no limit. All who sit behind one address share it. The original had
+    /// 1000 where `NODE_ENV` was `production`, and so has this where it is and nothing else is set.
+    pub address_limit: u32,
     /// What a bearer must present to read `/metrics`; `None` leaves them to the admin.
     pub metrics_token: Option<Sensitive>,
 }
@@ -132,6 +135,7 @@ impl Default for Config {
             web_logo_url: String::new(),
             enable_cors: false,
             trust_proxy: false,
+            address_limit: 0,
             metrics_token: None,
         }
     }

@@ -4,21 +4,32 @@
 use super::settings::{Kind, SETTINGS, Setting};
 use super::{Config, Faults, Sources, dotenv};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+/// The original's limit, which was in force in its production mode.
+const PRODUCTION_ADDRESS_LIMIT: u32 = 1000;
 
 pub(super) fn resolve(sources: &Sources) -> Result<Config, Faults> {
     let mut resolving = Resolving::default();
     if let Some((path, text)) = &sources.file {
         resolving.apply_file(path, text);
     }
+    let mut node_env = sources.environment.get("NODE_ENV").cloned();
     match sources.dotenv.as_deref().map(dotenv::parse) {
         // Of a name that is there twice the last counts.
-        Some(Ok(pairs)) => resolving.apply_environment(".env", &pairs.into_iter().collect()),
+        Some(Ok(pairs)) => {
+            let pairs: BTreeMap<String, String> = pairs.into_iter().collect();
+            node_env = node_env.or_else(|| pairs.get("NODE_ENV").cloned());
+            resolving.apply_environment(".env", &pairs);
+        }
         Some(Err(fault)) => resolving.faults.push(format!(".env: {fault}")),
         None => {}
     }
     resolving.apply_environment("environment", &sources.environment);
+    if node_env.as_deref() == Some("production") && !resolving.names.contains("address_limit") {
+        resolving.config.address_limit = PRODUCTION_ADDRESS_LIMIT;
+    }
     if resolving.faults.is_empty() { Ok(resolving.config) } else { Err(Faults(resolving.faults)) }
 }
 
@@ -26,6 +37,8 @@ pub(super) fn resolve(sources: &Sources) -> Result<Config, Faults> {
 struct Resolving {
     config: Config,
     faults: Vec<String>,
+    /// The settings that a source has named.
+    names: BTreeSet<&'static str>,
 }
 
 impl Resolving {
@@ -74,6 +87,7 @@ impl Resolving {
     fn set(&mut self, source: &str, name: &str, setting: &Setting, text: &str) {
         // A blank at the end of a secret may be part of it: another key would be derived without.
         let value = if setting.kind == Kind::Secret { text } else { text.trim() };
+        self.names.insert(setting.name);
         if let Err(allowed) = (setting.set)(&mut self.config, value) {
             self.fault(source, name, setting, &allowed, &format!("{text:?}"));
         }

@@ -98,6 +98,7 @@ pub(super) static SETTINGS: &[Setting] = settings! {
     web_logo_url, "WEB_LOGO_URL", Text, logo;
     enable_cors, "ENABLE_CORS", Boolean, boolean;
     trust_proxy, "TRUST_PROXY", Boolean, boolean;
+    address_limit, "ADDRESS_RATE_LIMIT", Number, |text| number(text, 0..=1_000_000_000);
     metrics_token, "METRICS_TOKEN", Secret, |text| secret(text, 16);
 };
 
@@ -116,7 +117,6 @@ pub(super) static WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("HEALTH_CHECK_INTERVAL", "the original never used it"),
     ("DEBUG", "the original never used it; see LOG_LEVEL"),
     ("HOT_RELOAD", "the original never used it"),
-    ("NODE_ENV", "there is one mode only: errors are never verbose"),
 ];
 
 const NO_REDIS: &str = "there is no Redis: all data is in DATA_DIR";

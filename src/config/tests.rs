@@ -77,6 +77,7 @@ fn the_sample_environment_of_the_original_is_read() {
         web_title: "Claude Relay Service".into(),
         enable_cors: true,
         trust_proxy: true,
+        address_limit: 1000,
         ..Config::default()
     };
     assert_eq!(config, expected);
@@ -90,8 +91,7 @@ fn the_sample_environment_of_the_original_is_read() {
             "JWT_SECRET",
             "CLAUDE_BETA_HEADER",
             "DEFAULT_PROXY_TIMEOUT",
-            "DEBUG",
-            "NODE_ENV"
+            "DEBUG"
         ]
     );
 }
@@ -177,6 +177,18 @@ fn values_are_judged_by_their_bounds() {
     ] {
         assert_eq!(load(None, None, &[(name, value)]).is_ok(), is_allowed, "{name}={value}");
     }
+}
+
+#[test]
+fn production_mode_brings_the_originals_limit_unless_one_is_set() {
+    let mode = [("NODE_ENV", "production")];
+    let limit = |file, dotenv, environment: &[_]| load(file, dotenv, environment).unwrap().address_limit;
+    assert_eq!(limit(None, None, &mode), 1000);
+    assert_eq!(limit(None, Some("NODE_ENV=production"), &[]), 1000);
+    assert_eq!(limit(None, Some("NODE_ENV=production"), &[("NODE_ENV", "development")]), 0);
+    assert_eq!(limit(Some(r#"{"address_limit": 0}"#), None, &mode), 0);
+    assert_eq!(limit(None, None, &[mode[0], ("ADDRESS_RATE_LIMIT", "5")]), 5);
+    assert_eq!(limit(None, None, &[("NODE_ENV", "test")]), 0);
 }
 
 #[test]

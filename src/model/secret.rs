@@ -7,6 +7,8 @@
 //! Where secrets are kept, and who may have them, is not decided here.
 
 use aes::Aes256;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use hmac::{Hmac, KeyInit, Mac};
@@ -234,6 +236,24 @@ pub fn new_session_token() -> Result<String, Error> {
 /// # Errors
 /// No random numbers.
 pub fn new_encryption_key() -> Result<String, Error> {
+    random_hex()
+}
+
+/// A new PKCE verifier: 32 random bytes in base64url (RFC 7636 section 4.1).
+///
+/// # Errors
+/// No random numbers.
+pub fn new_pkce_verifier() -> Result<String, Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|_| Error::NoRandom)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// A new state of a sign-in: 32 random bytes in hex.
+///
+/// # Errors
+/// No random numbers.
+pub fn new_oauth_state() -> Result<String, Error> {
     random_hex()
 }
 

@@ -1,5 +1,6 @@
 //! Step one: who is calling, may they, and is there room for one more of their requests.
 
+use super::windows::{Counted, Windows};
 use crate::error::{Error, Result};
 use crate::model::ApiKey;
 use crate::model::time::now_ms;
@@ -33,6 +34,28 @@ pub enum Refused {
         /// The key's limit.
         limit: i64,
     },
+    /// The key's window holds as many requests as it may.
+    Requests {
+        /// Requests of the window.
+        current: i64,
+        /// The key's limit.
+        limit: i64,
+        /// The window's end, Unix milliseconds.
+        reset_at_ms: i64,
+        /// Until then, minutes, rounded up.
+        remaining_minutes: i64,
+    },
+    /// The key's window has used as many tokens as it may.
+    Tokens {
+        /// Tokens of the window.
+        current: i64,
+        /// The key's limit.
+        limit: i64,
+        /// The window's end, Unix milliseconds.
+        reset_at_ms: i64,
+        /// Until then, minutes, rounded up.
+        remaining_minutes: i64,
+    },
     /// The key may not use the model.
     Model,
     /// The check itself failed.
@@ -45,6 +68,7 @@ pub struct Caller {
     /// The key's record as it stood at admission.
     pub key: ApiKey,
     permit: Option<Permit>,
+    counted: Option<Counted>,
 }
 
 impl Caller {
@@ -53,21 +77,33 @@ impl Caller {
     pub(super) fn leave(&mut self) {
         self.permit = None;
     }
+
+    /// Adds what the request has used to its key's window.
+    pub(super) fn add_tokens(&self, tokens: i64) {
+        if let Some(counted) = &self.counted {
+            counted.add_tokens(tokens);
+        }
+    }
 }
 
-/// Finds the key and checks all that can be known before the body is read.
+/// Finds the key and checks all that can be known before the body is read. From here on the request counts in its key's
+/// window, also if its body turns out to be wrong, as in the original. `at_ms` is when it arrived, which its ledger line
+/// will say too.
 ///
 /// # Errors
 /// Why the caller is refused.
-pub fn admit(
+pub(super) fn admit(
     store: &Store,
     permits: &Arc<Permits>,
+    windows: &Windows,
     prefix: &str,
     clear: Option<&str>,
+    at_ms: i64,
 ) -> std::result::Result<Caller, Refused> {
     let key = identify(store, prefix, clear)?;
     let permit = permits.take(&key)?;
-    Ok(Caller { key, permit: Some(permit) })
+    let counted = windows.count(store, &key, at_ms)?;
+    Ok(Caller { key, permit: Some(permit), counted })
 }
 
 /// Finds the key without taking a permit: for routes that only report.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// An access token is refreshed this long before its end, as in the original.
 const REFRESH_AHEAD_MS: i64 = 60_000;
 /// The largest answer of a token endpoint that is read, in bytes.
-const GRANT_BYTES_MAX: u64 = 64 * 1024;
+pub(super) const GRANT_BYTES_MAX: u64 = 64 * 1024;
 
 /// One lock an account, so that a single-use refresh token is never sent twice.
 #[derive(Default)]
@@ -50,10 +50,7 @@ impl Credentials {
         if let Some(token) = fresh(account) {
             return Ok(token);
         }
-        let lock = {
-            let mut locks = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(locks.entry(account.seq).or_default())
-        };
+        let lock = self.lock_of(account);
         let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
         // Another worker may have refreshed while this one waited.
         let account =
@@ -62,13 +59,36 @@ impl Credentials {
             return Ok(token);
         }
         match refresh(&account, store, upstream, token_url) {
-            Ok(token) => Ok(token),
+            Ok(pair) => Ok(pair.access_token),
             Err(error) => {
                 log::warn!("account {} was not refreshed: {error}", account.name);
                 let alive = account.expires_at_ms.is_none_or(|end| end > now_ms());
                 account.access_token.clone().filter(|_| alive).ok_or(error)
             }
         }
+    }
+
+    /// Refreshes an account's access token, whether or not it needs to be.
+    ///
+    /// # Errors
+    /// No such account; it has no refresh token; the token endpoint refused or could not be reached.
+    pub(super) fn refresh_now(
+        &self,
+        id: &str,
+        store: &Store,
+        upstream: &Upstream,
+        token_url: &str,
+    ) -> Result<TokenPair> {
+        let find = || store.account_by_id(id).ok_or_else(|| Error::not_found("Account not found"));
+        let lock = self.lock_of(&*find()?);
+        let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: what another worker has put in place meanwhile is what must be sent.
+        refresh(&*find()?, store, upstream, token_url)
+    }
+
+    fn lock_of(&self, account: &Account) -> Arc<Mutex<()>> {
+        let mut locks = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(locks.entry(account.seq).or_default())
     }
 }
 
@@ -78,7 +98,7 @@ fn fresh(account: &Account) -> Option<Sensitive> {
     account.access_token.clone().filter(|_| lives)
 }
 
-fn refresh(account: &Account, store: &Store, upstream: &Upstream, token_url: &str) -> Result<Sensitive> {
+fn refresh(account: &Account, store: &Store, upstream: &Upstream, token_url: &str) -> Result<TokenPair> {
     let Some(refresh_token) = &account.refresh_token else {
         return Err(Error::new(Kind::NoAccount, "No refresh token available - manual token update required"));
     };
@@ -89,12 +109,12 @@ fn refresh(account: &Account, store: &Store, upstream: &Upstream, token_url: &st
             let pair = TokenPair {
                 access_token: Sensitive::new(grant.access_token),
                 refresh_token: grant.refresh_token.map(Sensitive::new),
-                expires_at_ms: grant.expires_in_s.map(|seconds| now_ms() + seconds * 1000),
+                expires_at_ms: grant.expires_in_s.map(|seconds| now_ms().saturating_add(seconds.saturating_mul(1000))),
                 scopes: grant.scopes,
             };
             store.rotate_tokens(&account.id, &pair)?;
             log::info!("account {} refreshed its access token", account.name);
-            Ok(pair.access_token)
+            Ok(pair)
         }
         Err(Denial::InvalidGrant) => {
             let message = "The refresh token is no longer valid: sign in again";

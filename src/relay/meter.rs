@@ -256,6 +256,7 @@ impl Meter {
         }
         line.total_ms = elapsed_ms(self.tag.at);
         let tokens = line.tokens.unwrap_or_default();
+        self.caller.add_tokens(tokens.all());
         log::info!(
             "relayed id={} key={:?} account={:?} model={:?} status={} complete={} first_byte_ms={} total_ms={} \
              input={} output={} cache_5m={} cache_1h={} cache_read={}",

@@ -5,8 +5,10 @@ pub mod admit;
 mod credential;
 mod meter;
 mod select;
+mod sign_in;
 mod upstream;
 mod watch;
+mod windows;
 
 pub use meter::{Answer, Tag};
 pub use upstream::Bounds;
@@ -57,6 +59,7 @@ pub struct Relay {
     store: Arc<Store>,
     settings: Settings,
     permits: Arc<Permits>,
+    windows: windows::Windows,
     turns: select::Turns,
     credentials: credential::Credentials,
     upstream: Upstream,
@@ -73,18 +76,19 @@ impl Relay {
             store,
             settings,
             permits: Arc::default(),
+            windows: windows::Windows::default(),
             turns: select::Turns::default(),
             credentials: credential::Credentials::default(),
             upstream,
         })
     }
 
-    /// Who is calling, and may they. Everything that can be known before the body is read.
+    /// Who is calling, and may they. Everything that can be known before the body is read. `at_ms`: when the request came.
     ///
     /// # Errors
     /// Why the caller is refused.
-    pub fn admit(&self, key: Option<&str>) -> std::result::Result<Caller, Refused> {
-        admit::admit(&self.store, &self.permits, &self.settings.api_key_prefix, key)
+    pub fn admit(&self, key: Option<&str>, at_ms: i64) -> std::result::Result<Caller, Refused> {
+        admit::admit(&self.store, &self.permits, &self.windows, &self.settings.api_key_prefix, key, at_ms)
     }
 
     /// Requests of a key that run now.

@@ -1,13 +1,16 @@
 //! `/web/auth/*`: the admin's login and what a session can do to itself. Wording and bodies are the contract's (section 9).
 
 use super::Server;
+use super::address;
 use super::call::{Answer, Call};
 use super::dialect::plain;
 use super::session::{self, Life};
+use super::throttle::Attempt;
 use crate::error::Error;
 use crate::model::time::iso;
 use crate::store::Session;
 use serde_json::json;
+use std::time::Duration;
 
 type Outcome = Result<Answer, Answer>;
 
@@ -39,12 +42,14 @@ pub(crate) fn login(server: &Server, call: &Call) -> Outcome {
     let (Some(username), Some(password)) = (text("username"), text("password")) else {
         return Err(plain(400, "Missing credentials", "Username and password are required"));
     };
+    let attempt = attempt(server, call, username)?;
     let hash = server.store.admin_password_hash(username).map_err(&failed)?;
     let is_right = is_password(password, hash.as_deref().unwrap_or(NOBODY));
     if !(is_right && hash.is_some()) {
         log::warn!("a login failed");
         return Err(plain(401, "Invalid credentials", "Invalid username or password"));
     }
+    attempt.succeeded();
     let token = server.store.create_session(username).map_err(&failed)?;
     log::info!("the admin logged in");
     let timeout_ms = server.session_timeout_ms();
@@ -109,10 +114,12 @@ pub(crate) fn change_password(server: &Server, call: &Call) -> Outcome {
             _ => return Err(plain(400, "Invalid username", "New username must be text of at most 100 characters")),
         },
     };
+    let attempt = attempt(server, call, &session.username)?;
     let hash = server.store.admin_password_hash(&session.username).map_err(&failed)?;
     if !hash.is_some_and(|hash| is_password(before, &hash)) {
         return Err(plain(401, "Invalid current password", "Current password is incorrect"));
     }
+    attempt.succeeded();
     let hash = hash_password(after).map_err(&failed)?;
     server.store.change_admin(&session.username, username, &hash).map_err(&failed)?;
     forget_first_password(server);
@@ -121,6 +128,28 @@ pub(crate) fn change_password(server: &Server, call: &Call) -> Outcome {
         "success": true, "message": "Password changed successfully. Please login again.", "newUsername": username,
     });
     Ok(Answer::json(200, &body).with("Set-Cookie", cookie("", 0)))
+}
+
+/// A try of a password, if this address may make one now.
+fn attempt<'a>(server: &'a Server, call: &Call, username: &str) -> Result<Attempt<'a>, Answer> {
+    let trusts_proxy = server.config.trust_proxy;
+    let address = address::of(call.peer, &call.head, trusts_proxy);
+    let is_hidden = address::is_hidden(call.peer, &call.head, trusts_proxy);
+    server.throttle.begin(address, is_hidden, username).map_err(|wait| {
+        let advice = if is_hidden { "; behind a proxy, set TRUST_PROXY=true to tell clients apart" } else { "" };
+        log::warn!("a password from {address} was not checked: too many tries{advice}");
+        throttled(wait)
+    })
+}
+
+fn throttled(wait: Duration) -> Answer {
+    let seconds = wait.as_millis().div_ceil(1000);
+    let body = json!({
+        "error": "Too Many Requests",
+        "message": format!("Too many failed attempts, try again in {seconds} seconds"),
+        "retryAfter": u64::try_from(seconds).unwrap_or(u64::MAX),
+    });
+    Answer::json(429, &body).with("Retry-After", seconds.to_string())
 }
 
 /// The made-up password is of no use any more, and a password in the clear is a risk.

@@ -4,6 +4,7 @@ use super::dialect;
 use crate::http::{BodyError, Exchange, Head};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Largest body of a request that is not relayed, in bytes: 10 MiB, as in the original.
@@ -13,6 +14,8 @@ const BODY_BYTES_MAX: u64 = 10 * 1024 * 1024;
 pub(crate) struct Call {
     /// Its head.
     pub(crate) head: Arc<Head>,
+    /// The other end of the socket, which may be a proxy; see `address`.
+    pub(crate) peer: IpAddr,
     /// Path parameters, decoded, in the order of the pattern.
     pub(crate) params: Vec<String>,
     /// Its body: what JSON or a form said, else an empty object.
@@ -27,7 +30,7 @@ impl Call {
         params: Vec<String>,
         request_id: &str,
     ) -> Result<Call, Answer> {
-        let mut call = Call { head, params, body: Map::new() };
+        let mut call = Call { head, peer: exchange.peer().ip(), params, body: Map::new() };
         if !call.head.has_body() {
             return Ok(call);
         }

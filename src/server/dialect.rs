@@ -124,6 +124,28 @@ pub(crate) fn refused(refused: &Refused) -> Answer {
                 "concurrencyLimit": limit,
             }),
         ),
+        Refused::Requests { current, limit, reset_at_ms, remaining_minutes } => Answer::json(
+            429,
+            &json!({
+                "error": "Rate limit exceeded",
+                "message": format!("已达到请求次数限制 ({limit} 次)，将在 {remaining_minutes} 分钟后重置"),
+                "currentRequests": current,
+                "requestLimit": limit,
+                "resetAt": iso(*reset_at_ms),
+                "remainingMinutes": remaining_minutes,
+            }),
+        ),
+        Refused::Tokens { current, limit, reset_at_ms, remaining_minutes } => Answer::json(
+            429,
+            &json!({
+                "error": "Rate limit exceeded",
+                "message": format!("已达到 Token 使用限制 ({limit} tokens)，将在 {remaining_minutes} 分钟后重置"),
+                "currentTokens": current,
+                "tokenLimit": limit,
+                "resetAt": iso(*reset_at_ms),
+                "remainingMinutes": remaining_minutes,
+            }),
+        ),
         Refused::Model => {
             Answer::json(403, &json!({ "error": { "type": "forbidden", "message": "暂无该模型访问权限" } }))
         }

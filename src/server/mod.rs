@@ -1,6 +1,7 @@
 //! What is served: every path in one table, the guards, the admin's handlers, the pages, and the words of each refusal.
 
 mod accounts;
+mod address;
 mod assets;
 mod auth;
 mod call;
@@ -8,11 +9,14 @@ mod dialect;
 mod fields;
 mod key_routes;
 mod keys;
+mod limiter;
 mod process;
 mod relayed;
 mod router;
 mod session;
+mod sign_in;
 mod status;
+mod throttle;
 
 pub use auth::hash_password;
 pub use router::{Guard, routes};
@@ -39,6 +43,8 @@ pub struct Server {
     pub(crate) give_up: Arc<AtomicBool>,
     /// The file with the made-up first password, removed when it is changed.
     pub(crate) first_password_file: PathBuf,
+    pub(crate) throttle: throttle::Throttle,
+    address_limit: limiter::AddressLimit,
     fields: fields::Template,
 }
 
@@ -47,6 +53,7 @@ impl Server {
     pub fn new(config: Config, store: Arc<Store>, relay: Relay, figures: Arc<Figures>) -> Server {
         let fields = fields::Template::new(config.enable_cors, config.port);
         let first_password_file = config.data_dir.join("init.json");
+        let address_limit = limiter::AddressLimit::new(config.address_limit);
         Server {
             config,
             store,
@@ -55,6 +62,8 @@ impl Server {
             started: Instant::now(),
             give_up: Arc::default(),
             first_password_file,
+            throttle: throttle::Throttle::default(),
+            address_limit,
             fields,
         }
     }
@@ -151,6 +160,10 @@ impl Service for Server {
     fn serve(&self, mut exchange: Exchange) {
         let id = call::request_id();
         let head = exchange.head_arc();
+        let counted = self.address_limit.count(exchange.peer().ip(), &head, self.config.trust_proxy);
+        if let Err(refusal) = counted {
+            return self.answer(exchange, &id, refusal);
+        }
         let answer = match router::find(head.method(), head.path()) {
             Found::Route(route, _) if matches!(route.handler, Handler::Relayed) => {
                 return relayed::serve(self, exchange, &id);

@@ -42,8 +42,8 @@ pub(crate) fn identify(server: &Server, head: &Head) -> Result<ApiKey, Whole> {
 pub(crate) fn serve(server: &Server, mut exchange: Exchange, request_id: &str) {
     let head = exchange.head_arc();
     let (at, at_ms) = (Instant::now(), now_ms());
-    let opened =
-        open(server, &mut exchange, &head, |model| Tag { request_id: request_id.to_owned(), at_ms, at, model });
+    let tag = |model| Tag { request_id: request_id.to_owned(), at_ms, at, model };
+    let opened = open(server, &mut exchange, &head, at_ms, tag);
     match opened {
         Ok(answer) => pass_on(server, exchange, &head, answer, request_id),
         Err(refusal) => {
@@ -58,10 +58,11 @@ fn open(
     server: &Server,
     exchange: &mut Exchange,
     head: &Head,
+    at_ms: i64,
     tag: impl FnOnce(Option<String>) -> Tag,
 ) -> Result<Answer, Whole> {
     let refused = |refused: Refused| dialect::refused(&refused);
-    let caller = server.relay.admit(key_of(head)).map_err(refused)?;
+    let caller = server.relay.admit(key_of(head), at_ms).map_err(refused)?;
     let bytes_max = server.config.request_body_bytes_max;
     let limit = format!("{}MB", bytes_max / (1024 * 1024));
     let body = exchange.read_body(bytes_max).map_err(|error| body_refused(&error, &limit))?;

@@ -3,7 +3,7 @@
 
 use super::call::{Answer, Call};
 use super::session::Admin;
-use super::{Server, accounts, assets, auth, key_routes, keys, status};
+use super::{Server, accounts, assets, auth, key_routes, keys, sign_in, status};
 use crate::model::ApiKey;
 
 type Outcome = Result<Answer, Answer>;
@@ -70,6 +70,9 @@ static ROUTES: &[Route] = &[
     route("DELETE", "/admin/api-keys/:keyId", Handler::Admin(keys::delete)),
     route("GET", "/admin/claude-accounts", Handler::Admin(accounts::list)),
     route("POST", "/admin/claude-accounts", Handler::Admin(accounts::create)),
+    route("POST", "/admin/claude-accounts/generate-auth-url", Handler::Admin(sign_in::generate)),
+    route("POST", "/admin/claude-accounts/exchange-code", Handler::Admin(sign_in::exchange)),
+    route("POST", "/admin/claude-accounts/:accountId/refresh", Handler::Admin(sign_in::refresh)),
     route("PUT", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::update)),
     route("DELETE", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::delete)),
 ];

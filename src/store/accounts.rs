@@ -200,7 +200,7 @@ impl Store {
         Ok(())
     }
 
-    fn seal(&self, clear: &str) -> Result<String> {
+    pub(super) fn seal(&self, clear: &str) -> Result<String> {
         self.cipher.seal(clear).map_err(|error| Error::internal("sealing a secret failed", error.to_string()))
     }
 

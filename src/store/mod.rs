@@ -8,15 +8,19 @@ mod accounts;
 mod admins;
 mod api_keys;
 mod ledger;
+mod oauth_sessions;
 mod rows;
 mod schema;
 mod usage;
+mod windows;
 
 pub use accounts::{AccountDraft, TokenPair};
 pub use admins::Session;
 pub use api_keys::KeyDraft;
 pub use ledger::Receipt;
+pub use oauth_sessions::OauthSession;
 pub use usage::{KeyUsage, Period};
+pub use windows::WindowUse;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::Account;

@@ -4,7 +4,11 @@ use crate::error::{Error, Kind, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 /// In order; the database's `user_version` says how many have been applied.
-const MIGRATIONS: [&str; 1] = [include_str!("../../schema/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../schema/0001_initial.sql"),
+    include_str!("../../schema/0002_oauth_sessions.sql"),
+    include_str!("../../schema/0003_key_windows.sql"),
+];
 
 /// Brings the database to the newest schema, one transaction a step.
 ///

@@ -10,6 +10,8 @@ mod door;
 mod front;
 mod harness;
 mod ledger;
+mod limits;
+mod oauth;
 mod overload;
 mod proxies;
 mod relaying;

@@ -143,3 +143,24 @@ fn a_proxy_that_refuses_or_is_not_there_is_an_error_and_never_a_direct_connectio
     }
     assert!(upstream.received().is_empty());
 }
+
+#[test]
+fn a_sign_in_goes_the_way_of_its_proxy_and_so_does_its_refresh() {
+    let upstream = Upstream::start(|_| json(200, r#"{"access_token":"a","refresh_token":"r","expires_in":3600}"#));
+    let token_url = format!("http://localhost:{}/token", upstream.address.port());
+    let relay = Start::new().with("OAUTH_TOKEN_URL", &token_url).run();
+    let proxy = proxy(socks5);
+    let settings = value!({ "type": "socks5h", "host": "127.0.0.1", "port": proxy.address.port(), "username": USER, "password": PASSWORD });
+    let begun = relay.admin("POST", "/admin/claude-accounts/generate-auth-url", &value!({ "proxy": settings })).json();
+    let body = value!({ "sessionId": begun["data"]["sessionId"], "authorizationCode": "a-code-of-some-length" });
+    let exchanged = relay.admin("POST", "/admin/claude-accounts/exchange-code", &body);
+    assert_eq!(exchanged.status, 200, "{}", exchanged.text());
+    let tokens = exchanged.json()["data"]["claudeAiOauth"].clone();
+    let account = relay.add_account(&value!({ "name": "a", "claudeAiOauth": tokens, "proxy": settings }));
+    let path = format!("/admin/claude-accounts/{}/refresh", account["id"].as_str().unwrap());
+    assert_eq!(relay.admin("POST", &path, &serde_json::Value::Null).status, 200);
+    // The second may ride on the connection of the first.
+    let asked = proxy.asked.lock().unwrap().clone();
+    assert!(!asked.is_empty() && asked.iter().all(|to| *to == format!("localhost:{}", upstream.address.port())));
+    assert_eq!(upstream.received().len(), 2);
+}

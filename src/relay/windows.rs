@@ -1,0 +1,130 @@
+//! A key's window: so many requests and tokens in so many minutes, counted from the first request.
+//!
+//! The counts live in memory; after a restart they are read back from the ledger, so a request that got no answer and
+//! therefore no ledger line is forgotten then. A token limit without a window is not enforced, as in the original.
+
+use super::admit::Refused;
+use crate::error::Result;
+use crate::model::ApiKey;
+use crate::store::{Store, WindowUse};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const MINUTE_MS: i64 = 60_000;
+
+/// A key's window, once it is known whether there is one.
+type Counts = Mutex<Option<WindowUse>>;
+
+/// The windows of all keys that have used one since the start: at most one a key.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    by_key: Mutex<HashMap<i64, Arc<Counts>>>,
+}
+
+/// A request that was counted, to which its tokens are added later.
+#[derive(Debug)]
+pub(super) struct Counted {
+    counts: Arc<Counts>,
+    start_ms: i64,
+}
+
+impl Counted {
+    /// Adds what the request has used, unless its window is over.
+    pub(super) fn add_tokens(&self, tokens: i64) {
+        if let Some(window) = lock(&self.counts).as_mut().filter(|window| window.start_ms == self.start_ms) {
+            window.tokens = window.tokens.saturating_add(tokens);
+        }
+    }
+}
+
+impl Windows {
+    /// Counts a request that came at `now_ms`, or refuses it: check and count are one step. A key without a window is not
+    /// counted; a refused request is not either.
+    pub(super) fn count(
+        &self,
+        store: &Store,
+        key: &ApiKey,
+        now_ms: i64,
+    ) -> std::result::Result<Option<Counted>, Refused> {
+        if key.rate_limit_window <= 0 || (key.rate_limit_requests <= 0 && key.token_limit <= 0) {
+            return Ok(None);
+        }
+        let length_ms = key.rate_limit_window.saturating_mul(MINUTE_MS);
+        let counts = Arc::clone(lock(&self.by_key).entry(key.seq).or_default());
+        let mut current = lock(&counts);
+        if current.is_none() {
+            *current = store.window_use(key.seq, now_ms.saturating_sub(length_ms)).map_err(Refused::Failed)?;
+        }
+        // A clock that was set back by more than a window must not make one that never ends.
+        let is_over = |window: &WindowUse| now_ms.saturating_sub(window.start_ms).saturating_abs() >= length_ms;
+        let mut window = match *current {
+            Some(window) if !is_over(&window) => window,
+            _ => begin(store, key, now_ms).map_err(Refused::Failed)?,
+        };
+        let check = check(&window, key, length_ms, now_ms);
+        if check.is_ok() {
+            window.requests += 1;
+        }
+        *current = Some(window);
+        drop(current);
+        check.map(|()| Some(Counted { counts, start_ms: window.start_ms }))
+    }
+}
+
+fn begin(store: &Store, key: &ApiKey, now_ms: i64) -> Result<WindowUse> {
+    store.begin_window(key.seq, now_ms)?;
+    Ok(WindowUse { start_ms: now_ms, requests: 0, tokens: 0 })
+}
+
+/// Requests first, as in the original.
+fn check(window: &WindowUse, key: &ApiKey, length_ms: i64, now_ms: i64) -> std::result::Result<(), Refused> {
+    let reset_at_ms = window.start_ms.saturating_add(length_ms);
+    let remaining_minutes = (reset_at_ms - now_ms + MINUTE_MS - 1) / MINUTE_MS;
+    if key.rate_limit_requests > 0 && window.requests >= key.rate_limit_requests {
+        let (current, limit) = (window.requests, key.rate_limit_requests);
+        return Err(Refused::Requests { current, limit, reset_at_ms, remaining_minutes });
+    }
+    if key.token_limit > 0 && window.tokens >= key.token_limit {
+        let (current, limit) = (window.tokens, key.token_limit);
+        return Err(Refused::Tokens { current, limit, reset_at_ms, remaining_minutes });
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Current count, minutes that remain; `None` passes. Tokens are told apart by a minus sign.
+    fn judged(requests: i64, tokens: i64, limits: (i64, i64), now_ms: i64) -> Option<(i64, i64)> {
+        let window = WindowUse { start_ms: 1000, requests, tokens };
+        let key = ApiKey { rate_limit_requests: limits.0, token_limit: limits.1, ..ApiKey::default() };
+        match check(&window, &key, 5 * MINUTE_MS, now_ms) {
+            Ok(()) => None,
+            Err(Refused::Requests { current, remaining_minutes, .. }) => Some((current, remaining_minutes)),
+            Err(Refused::Tokens { current, remaining_minutes, .. }) => Some((-current, remaining_minutes)),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_limit_is_reached_when_it_is_used_up_and_requests_come_first() {
+        for (requests, tokens, limits, now_ms, expected) in [
+            (0, 0, (1, 1), 1000, None),
+            (1, 0, (1, 0), 1000, Some((1, 5))),
+            (1, 0, (1, 0), 1001, Some((1, 5))),
+            (1, 0, (1, 0), 61_000, Some((1, 4))),
+            (1, 0, (1, 0), 300_999, Some((1, 1))),
+            (9, 99, (0, 100), 1000, None),
+            (9, 100, (0, 100), 1000, Some((-100, 5))),
+            (9, 250, (9, 100), 1000, Some((9, 5))),
+            (9, 250, (10, 100), 1000, Some((-250, 5))),
+        ] {
+            assert_eq!(judged(requests, tokens, limits, now_ms), expected, "{requests} {tokens} {limits:?} {now_ms}");
+        }
+    }
+}
