@@ -8,11 +8,14 @@ mod dialect;
 mod fields;
 mod key_routes;
 mod keys;
+mod money;
 mod process;
 mod relayed;
 mod router;
 mod session;
+mod statistics;
 mod status;
+mod trends;
 
 pub use auth::hash_password;
 pub use router::{Guard, routes};

@@ -4,7 +4,8 @@ use crate::error::{Error, Kind, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 /// In order; the database's `user_version` says how many have been applied.
-const MIGRATIONS: [&str; 1] = [include_str!("../../schema/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../../schema/0001_initial.sql"), include_str!("../../schema/0002_costs.sql")];
 
 /// Brings the database to the newest schema, one transaction a step.
 ///
