@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 /// A job: its name, and what it did in a few words.
 type Job = (&'static str, fn(&Server) -> Result<String>);
 
-const JOBS: [Job; 2] = [("sessions", prune_sessions), ("checkpoint", checkpoint)];
+const JOBS: [Job; 3] = [("sessions", prune_sessions), ("prices", refresh_prices), ("checkpoint", checkpoint)];
+
+/// How long the end of the program waits for the job that runs: a download may take longer, and nothing is lost with it.
+const STOP_WAIT: Duration = Duration::from_secs(2);
 
 /// The running thread.
 pub(super) struct Background {
@@ -20,7 +23,7 @@ pub(super) struct Background {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread; its first round comes after one interval.
+/// Starts the thread. Prices are looked after at once; the first round comes after one interval.
 pub(super) fn start(server: Arc<Server>) -> Result<Background> {
     let (stop, stopped) = channel();
     let thread = std::thread::Builder::new()
@@ -32,9 +35,17 @@ pub(super) fn start(server: Arc<Server>) -> Result<Background> {
 }
 
 impl Background {
-    /// Ends the thread after the job that runs.
+    /// Ends the thread after the job that runs, or leaves it to the end of the process.
     pub(super) fn stop(self) {
         drop(self.stop);
+        let start = Instant::now();
+        while !self.thread.is_finished() {
+            if start.elapsed() > STOP_WAIT {
+                log::warn!("a background job still runs: leaving it");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         if self.thread.join().is_err() {
             log::error!("the background thread had panicked");
         }
@@ -43,18 +54,25 @@ impl Background {
 
 fn run(server: &Server, stopped: &Receiver<()>) {
     let interval = Duration::from_millis(server.cleanup_interval_ms());
+    work(server, ("prices", refresh_prices));
     while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-        for (name, job) in JOBS {
-            let start = Instant::now();
-            let done = catch_unwind(AssertUnwindSafe(|| job(server)));
-            let elapsed_ms = start.elapsed().as_millis();
-            match done {
-                Ok(Ok(did)) => log::info!("job {name}: {did} in {elapsed_ms} ms"),
-                Ok(Err(error)) => log::error!("job {name} failed after {elapsed_ms} ms: {error}"),
-                Err(_) => log::error!("job {name} panicked after {elapsed_ms} ms"),
-            }
-        }
+        JOBS.into_iter().for_each(|job| work(server, job));
     }
+}
+
+fn work(server: &Server, (name, job): Job) {
+    let start = Instant::now();
+    let done = catch_unwind(AssertUnwindSafe(|| job(server)));
+    let elapsed_ms = start.elapsed().as_millis();
+    match done {
+        Ok(Ok(did)) => log::info!("job {name}: {did} in {elapsed_ms} ms"),
+        Ok(Err(error)) => log::error!("job {name} failed after {elapsed_ms} ms: {error}"),
+        Err(_) => log::error!("job {name} panicked after {elapsed_ms} ms"),
+    }
+}
+
+fn refresh_prices(server: &Server) -> Result<String> {
+    server.refresh_prices(now_ms())
 }
 
 fn prune_sessions(server: &Server) -> Result<String> {

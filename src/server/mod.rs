@@ -82,6 +82,29 @@ impl Server {
         self.store.prune_sessions(now_ms.saturating_sub(idle_max), now_ms.saturating_sub(life_max))
     }
 
+    /// Downloads the price table if it is configured and a day has passed since it last came. Gives back what was done, for
+    /// the log. Without it, the prices that are there stay in force.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn refresh_prices(&self, now_ms: i64) -> crate::error::Result<String> {
+        let url = &self.config.pricing_url;
+        if url.is_empty() {
+            return Ok("no download is configured".to_owned());
+        }
+        let fetched_at_ms = self.store.prices().fetched_at_ms();
+        if fetched_at_ms.is_some_and(|at| (at..at + money::PRICES_LIFE_MS).contains(&now_ms)) {
+            return Ok("downloaded less than a day ago".to_owned());
+        }
+        match self.relay.fetch_prices(url).and_then(|json| self.store.take_fetched_prices(&json, now_ms)) {
+            Ok(names) => Ok(format!("{names} names have a price")),
+            Err(error) => {
+                log::warn!("the price table was not renewed: {error}");
+                Ok("not renewed".to_owned())
+            }
+        }
+    }
+
     /// Folds the write-ahead log into the database.
     ///
     /// # Errors

@@ -10,6 +10,9 @@ use crate::model::price::Rates;
 use crate::model::{Bill, Cost, PriceTable};
 use serde_json::{Map, Value, json};
 
+/// How long downloaded prices are held for fresh, milliseconds.
+pub(super) const PRICES_LIFE_MS: i64 = 86_400_000;
+
 /// An amount in dollars, a whole one without `.0`, as JavaScript writes it.
 pub(super) fn dollars(pico: i64) -> Value {
     if pico % DOLLAR == 0 { json!(pico / DOLLAR) } else { json!(cost::dollars(pico)) }

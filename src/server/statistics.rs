@@ -261,7 +261,7 @@ pub(crate) fn usage_costs(server: &Server, _: &Admin, call: &Call) -> Outcome {
             "initialized": true,
             "lastUpdated": fetched_at.map(iso),
             "modelCount": prices.names(),
-            "nextUpdate": fetched_at.map(|at| iso(at + DAY_MS)),
+            "nextUpdate": fetched_at.map(|at| iso(at + money::PRICES_LIFE_MS)),
         },
     })))
 }

@@ -21,10 +21,9 @@ impl Store {
     /// # Errors
     /// The download cannot be used, and then the prices stay as they are; SQLite's.
     pub fn take_fetched_prices(&self, json: &str, at_ms: i64) -> Result<usize> {
-        let table = self
-            .prices()
-            .with_fetched(json.as_bytes(), at_ms)
-            .map_err(|fault| Error::internal("the downloaded prices cannot be used", fault))?;
+        let unusable = |fault| Error::internal("the downloaded prices cannot be used", fault);
+        let json = PriceTable::claude_part(json.as_bytes()).map_err(unusable)?;
+        let table = self.prices().with_fetched(json.as_bytes(), at_ms).map_err(unusable)?;
         self.write().execute(
             "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
             (META, format!("{at_ms}\n{json}")),

@@ -17,5 +17,7 @@ mod samples;
 mod sdks;
 mod secrets;
 mod start;
+mod statistics;
+mod statistics_year;
 mod tidy;
 mod tokens;

@@ -179,18 +179,10 @@ impl PriceTable {
     /// # Errors
     /// It is too large, is no such table, or has not one price that can be used.
     pub fn with_fetched(&self, json: &[u8], at_ms: i64) -> Result<PriceTable, Fault> {
-        if json.len() > FETCHED_BYTES_MAX {
-            return Err(Fault(format!("the price table has more than {FETCHED_BYTES_MAX} bytes")));
-        }
-        let entries: HashMap<String, &RawValue> = serde_json::from_slice(json)
-            .map_err(|error| Fault(format!("the price table is no JSON object: {error}")))?;
-        let web_search = self.own.web_search;
         let mut prices = HashMap::new();
-        for (name, entry) in entries {
-            let Ok(model) = serde_json::from_str::<FetchedModel<'_>>(entry.get()) else { continue };
-            if (name.starts_with("claude") || model.is_of_anthropic())
-                && let Some(price) = model.price(web_search)
-            {
+        for (name, entry) in entries(json)? {
+            let model = serde_json::from_str::<FetchedModel<'_>>(entry.get()).ok();
+            if let Some(price) = model.and_then(|model| model.price(self.own.web_search)) {
                 prices.insert(name, Arc::new(price));
             }
         }
@@ -198,8 +190,31 @@ impl PriceTable {
             return Err(Fault("the price table has no price of a Claude model".to_owned()));
         }
         let version = format!("fetched {}", time::iso(at_ms));
-        Ok(PriceTable { own: self.own.clone(), fetched: Some((Edition { version, prices, web_search }, at_ms)) })
+        let edition = Edition { version, prices, web_search: self.own.web_search };
+        Ok(PriceTable { own: self.own.clone(), fetched: Some((edition, at_ms)) })
     }
+
+    /// The part of a download that [`PriceTable::with_fetched`] reads: of some thousand models a few dozen.
+    ///
+    /// # Errors
+    /// It is too large or is no such table.
+    pub fn claude_part(json: &[u8]) -> Result<String, Fault> {
+        serde_json::to_string(&entries(json)?).map_err(|error| Fault(error.to_string()))
+    }
+}
+
+/// The entries that are of Anthropic or carry a name of Claude.
+fn entries(json: &[u8]) -> Result<BTreeMap<String, &RawValue>, Fault> {
+    if json.len() > FETCHED_BYTES_MAX {
+        return Err(Fault(format!("the price table has more than {FETCHED_BYTES_MAX} bytes")));
+    }
+    let mut entries: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(json).map_err(|error| Fault(format!("the price table is no JSON object: {error}")))?;
+    entries.retain(|name, entry| {
+        let model = serde_json::from_str::<FetchedModel<'_>>(entry.get());
+        model.is_ok_and(|model| name.starts_with("claude") || model.is_of_anthropic())
+    });
+    Ok(entries)
 }
 
 fn own(json: &str) -> Result<Edition, Fault> {

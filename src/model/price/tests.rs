@@ -168,7 +168,10 @@ const FETCHED: &str = r#"{
 #[test]
 fn a_download_adds_models_and_overrides_none() {
     let own = table();
-    let both = own.with_fetched(FETCHED.as_bytes(), 0).unwrap();
+    let part = PriceTable::claude_part(FETCHED.as_bytes()).unwrap();
+    assert!(part.len() < FETCHED.len() && !part.contains("gpt-5"));
+    let both = own.with_fetched(part.as_bytes(), 0).unwrap();
+    assert_eq!(own.with_fetched(FETCHED.as_bytes(), 0).unwrap().names(), both.names());
     assert_eq!(both.names(), own.names() + 2);
     let found = both.find("claude-next-1").unwrap();
     assert!(found.is_fetched);
