@@ -20,15 +20,21 @@ struct Job {
 enum Every {
     /// As often as `CLEANUP_INTERVAL` says.
     Cleanup,
-    /// At an interval of its own.
-    Fixed(Duration),
+    /// At the start and every hour from then on.
+    Hour,
+    /// Twice a minute.
+    HalfMinute,
 }
 
-const JOBS: [Job; 3] = [
+/// How long the end of the program waits for the job that runs: a download may take longer, and nothing is lost with it.
+const STOP_WAIT: Duration = Duration::from_secs(2);
+
+const JOBS: [Job; 4] = [
+    Job { name: "prices", every: Every::Hour, work: refresh_prices },
     Job { name: "sessions", every: Every::Cleanup, work: prune_sessions },
     Job { name: "retention", every: Every::Cleanup, work: prune_ledger },
     // Often enough that the log stays small and no commit has to do it.
-    Job { name: "checkpoint", every: Every::Fixed(Duration::from_secs(30)), work: checkpoint },
+    Job { name: "checkpoint", every: Every::HalfMinute, work: checkpoint },
 ];
 
 /// The running thread.
@@ -37,7 +43,7 @@ pub(super) struct Background {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread; each job runs first after one interval.
+/// Starts the thread.
 pub(super) fn start(server: Arc<Server>) -> Result<Background> {
     let (stop, stopped) = channel();
     let thread = std::thread::Builder::new()
@@ -49,9 +55,17 @@ pub(super) fn start(server: Arc<Server>) -> Result<Background> {
 }
 
 impl Background {
-    /// Ends the thread after the job that runs.
+    /// Ends the thread after the job that runs, or leaves it to the end of the process.
     pub(super) fn stop(self) {
         drop(self.stop);
+        let start = Instant::now();
+        while !self.thread.is_finished() {
+            if start.elapsed() > STOP_WAIT {
+                log::warn!("a background job still runs: leaving it");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         if self.thread.join().is_err() {
             log::error!("the background thread had panicked");
         }
@@ -60,7 +74,11 @@ impl Background {
 
 fn run(server: &Server, stopped: &Receiver<()>) {
     let start = Instant::now();
-    let mut due: Vec<Instant> = JOBS.iter().map(|job| start + interval(server, job)).collect();
+    let first = |job: &Job| match job.every {
+        Every::Hour => start,
+        _ => start + interval(server, job),
+    };
+    let mut due: Vec<Instant> = JOBS.iter().map(first).collect();
     while let Some(next) = due.iter().min() {
         let wait = next.saturating_duration_since(Instant::now());
         if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
@@ -78,7 +96,8 @@ fn run(server: &Server, stopped: &Receiver<()>) {
 fn interval(server: &Server, job: &Job) -> Duration {
     match job.every {
         Every::Cleanup => Duration::from_millis(server.cleanup_interval_ms()),
-        Every::Fixed(interval) => interval,
+        Every::Hour => Duration::from_secs(3600),
+        Every::HalfMinute => Duration::from_secs(30),
     }
 }
 
@@ -92,6 +111,10 @@ fn perform(server: &Server, job: &Job) {
         Ok(Err(error)) => log::error!("job {name} failed after {elapsed_ms} ms: {error}"),
         Err(_) => log::error!("job {name} panicked after {elapsed_ms} ms"),
     }
+}
+
+fn refresh_prices(server: &Server) -> Result<Option<String>> {
+    server.refresh_prices(now_ms())
 }
 
 fn prune_sessions(server: &Server) -> Result<Option<String>> {

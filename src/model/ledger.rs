@@ -1,5 +1,7 @@
 //! What was used: token counts, and the ledger line of one request.
 
+use super::cost::Cost;
+
 /// Counts of the five kinds of tokens that are priced apart.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tokens {
@@ -50,6 +52,26 @@ impl Usage {
     pub fn add(&mut self, other: &Usage) {
         self.requests += other.requests;
         self.tokens.add(&other.tokens);
+    }
+}
+
+/// A bucket of a report with what it cost.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Bill {
+    /// Requests and tokens.
+    pub usage: Usage,
+    /// What they cost, frozen when each line was written.
+    pub cost: Cost,
+    /// Requests among them that have no price, and are not in `cost`.
+    pub unpriced_requests: i64,
+}
+
+impl Bill {
+    /// Adds another bucket to this one.
+    pub fn add(&mut self, other: &Bill) {
+        self.usage.add(&other.usage);
+        self.cost.add(&other.cost);
+        self.unpriced_requests += other.unpriced_requests;
     }
 }
 

@@ -2,13 +2,17 @@
 
 pub mod account;
 pub mod api_key;
+pub mod cost;
 pub mod ledger;
+pub mod price;
 pub mod proxy;
 pub mod secret;
 pub mod time;
 
 pub use account::{Account, AccountKind, AccountType};
 pub use api_key::ApiKey;
-pub use ledger::{Line, Tokens, Usage};
+pub use cost::Cost;
+pub use ledger::{Bill, Line, Tokens, Usage};
+pub use price::PriceTable;
 pub use proxy::Proxy;
 pub use secret::Sensitive;

@@ -67,6 +67,69 @@ impl Buckets {
     }
 }
 
+/// Reads an instant that an admin names: as [`parse`] does, but a date or a time without an offset is meant in `zone`.
+pub fn parse_in(text: &str, zone: &TimeZone) -> Option<i64> {
+    let text = text.trim();
+    // A time with an offset would also read as one without, and lose it.
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Some(at.as_millisecond());
+    }
+    match text.parse::<jiff::civil::DateTime>() {
+        Ok(local) if text.len() >= 10 => zone.to_timestamp(local).ok().map(|at| at.as_millisecond()),
+        _ => parse(text),
+    }
+}
+
+/// The last `count` local days up to the one that holds an instant, as `yyyymmdd`, oldest first.
+pub fn days_until(at_ms: i64, count: i64, zone: &TimeZone) -> Vec<i64> {
+    let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut day = zone.to_datetime(at).date();
+    let mut days = Vec::new();
+    for _ in 0..count {
+        days.push(i64::from(day.year()) * 10_000 + i64::from(day.month()) * 100 + i64::from(day.day()));
+        let Ok(before) = day.yesterday() else { break };
+        day = before;
+    }
+    days.reverse();
+    days
+}
+
+/// How many days lie between two local days (`yyyymmdd`); negative when the second is earlier.
+pub fn days_apart(first: i64, second: i64) -> i64 {
+    let day = |number: i64| {
+        let part = |value: i64| i8::try_from(value).unwrap_or_default();
+        let year = i16::try_from(number / 10_000).unwrap_or_default();
+        jiff::civil::Date::new(year, part(number / 100 % 100), part(number % 100)).unwrap_or_default()
+    };
+    i64::from(day(first).duration_until(day(second)).as_hours() as i32 / 24)
+}
+
+/// The local hours from the one that holds `start_ms` to the one that holds `end_ms`, as the Unix seconds at which they
+/// begin. The caller bounds the range. A day has 23 or 25 of them when clocks change.
+pub fn hours_between(start_ms: i64, end_ms: i64, zone: &TimeZone) -> Vec<i64> {
+    let last = Buckets::of(end_ms, zone).hour;
+    let mut hour = Buckets::of(start_ms, zone).hour;
+    let mut hours = Vec::new();
+    while hour <= last {
+        hours.push(hour);
+        // Where clocks change by half an hour, an hour after the beginning of a local hour is no beginning.
+        let next = Buckets::of((hour + 3600) * 1000, zone).hour;
+        hour = if next > hour { next } else { hour + 3600 };
+    }
+    hours
+}
+
+/// A local day (`yyyymmdd`) as `yyyy-mm-dd`.
+pub fn day_text(day: i64) -> String {
+    format!("{:04}-{:02}-{:02}", day / 10_000, day / 100 % 100, day % 100)
+}
+
+/// A local hour (the Unix second at which it begins) as `yyyy-mm-dd:hh`.
+pub fn hour_text(hour: i64, zone: &TimeZone) -> String {
+    let at = Timestamp::from_second(hour).unwrap_or(Timestamp::UNIX_EPOCH);
+    zone.to_datetime(at).strftime("%Y-%m-%d:%H").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +148,43 @@ mod tests {
             assert_eq!(parse(text), expected, "{text}");
         }
         assert_eq!(iso(1_795_392_668_235), "2026-11-23T00:11:08.235Z");
+    }
+
+    #[test]
+    fn ranges_follow_the_zone_and_its_changes_of_clocks() {
+        let berlin = TimeZone::get("Europe/Berlin").expect("bundled zone");
+        let at = |text: &str| parse_in(text, &berlin).expect(text);
+        for (text, expected) in [
+            ("2026-07-01", "2026-06-30T22:00:00.000Z"),
+            ("2026-07-01 12:30:00", "2026-07-01T10:30:00.000Z"),
+            ("2026-07-01T12:30", "2026-07-01T10:30:00.000Z"),
+            ("2026-07-01T12:30:00Z", "2026-07-01T12:30:00.000Z"),
+            ("2026-07-01T12:30:00+09:00", "2026-07-01T03:30:00.000Z"),
+        ] {
+            assert_eq!(iso(at(text)), expected, "{text}");
+        }
+        assert_eq!(parse_in("12:30", &berlin), None);
+        for (from, to, hours) in [
+            ("2026-10-25", "2026-10-25 23:59:59", 25),
+            ("2026-03-29", "2026-03-29 23:59:59", 23),
+            ("2026-03-30 10:59:00", "2026-03-30 12:00:00", 3),
+            ("2026-03-30 12:00:00", "2026-03-30 10:00:00", 0),
+        ] {
+            let found = hours_between(at(from), at(to), &berlin);
+            assert_eq!(found.len(), hours, "{from}");
+            assert!(found.iter().all(|hour| Buckets::of(hour * 1000, &berlin).hour == *hour));
+        }
+        let twice = hours_between(at("2026-10-25T00:00:00Z"), at("2026-10-25T01:00:00Z"), &berlin);
+        let texts: Vec<String> = twice.iter().map(|hour| hour_text(*hour, &berlin)).collect();
+        assert_eq!(texts, ["2026-10-25:02", "2026-10-25:02"]);
+        let days = days_until(at("2026-03-01 00:30:00"), 3, &berlin);
+        assert_eq!(days, [20_260_227, 20_260_228, 20_260_301]);
+        assert_eq!(day_text(20_260_301), "2026-03-01");
+        for (first, second, apart) in
+            [(20_260_228, 20_260_301, 1), (20_260_301, 20_260_228, -1), (20_250_101, 20_260_101, 365)]
+        {
+            assert_eq!(days_apart(first, second), apart);
+        }
     }
 
     #[test]

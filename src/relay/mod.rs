@@ -4,6 +4,7 @@
 pub mod admit;
 mod credential;
 mod meter;
+mod pricing;
 mod select;
 mod sign_in;
 mod upstream;

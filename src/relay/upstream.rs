@@ -53,14 +53,15 @@ pub struct Bounds {
 pub(super) struct Call<'a> {
     url: String,
     fields: Vec<Field<'a>>,
-    body: &'a [u8],
+    /// `None` makes it a GET.
+    body: Option<&'a [u8]>,
     proxy: Option<&'a Proxy>,
 }
 
 impl<'a> Call<'a> {
     /// A POST with the given fields.
     pub(super) fn post(url: String, fields: Vec<Field<'a>>, body: &'a [u8], proxy: Option<&'a Proxy>) -> Call<'a> {
-        Call { url, fields, body, proxy }
+        Call { url, fields, body: Some(body), proxy }
     }
 
     /// A POST of JSON by the relay itself.
@@ -70,7 +71,13 @@ impl<'a> Call<'a> {
             ("accept", b"application/json"[..].into()),
             ("user-agent", concat!("claude-relay/", env!("CARGO_PKG_VERSION")).as_bytes().into()),
         ];
-        Call { url: url.to_owned(), fields, body, proxy }
+        Call { url: url.to_owned(), fields, body: Some(body), proxy }
+    }
+
+    /// A GET by the relay itself, directly.
+    pub(super) fn get(url: &str) -> Call<'a> {
+        let agent = concat!("claude-relay/", env!("CARGO_PKG_VERSION")).as_bytes();
+        Call { url: url.to_owned(), fields: vec![("user-agent", agent.into())], body: None, proxy: None }
     }
 }
 
@@ -134,7 +141,7 @@ impl Upstream {
     pub(super) fn open(&self, call: &Call<'_>, departed: Option<Departed>) -> Result<Opened> {
         let agent = self.agent(call.proxy)?;
         let watch = Watch { departed, deadline: Instant::now() + self.bounds.total };
-        let request = build(call)?;
+        let request = build(call, call.body.unwrap_or_default())?;
         let response = under(&watch, || agent.run(request)).map_err(translate)?;
         let (head, body) = response.into_parts();
         Ok(Opened { status: head.status.as_u16(), fields: head.headers, body: body.into_reader(), watch })
@@ -146,8 +153,12 @@ impl Upstream {
     /// No whole answer came in time, or it is larger than `bytes_max`.
     pub(super) fn fetch(&self, call: &Call<'_>, bytes_max: u64) -> Result<Fetched> {
         let agent = self.agent(call.proxy)?;
-        let request = agent.configure_request(build(call)?).timeout_global(Some(FETCH_TIMEOUT)).build();
-        let response = agent.run(request).map_err(translate)?;
+        let limit = Some(FETCH_TIMEOUT);
+        let response = match call.body {
+            Some(body) => agent.run(agent.configure_request(build(call, body)?).timeout_global(limit).build()),
+            None => agent.run(agent.configure_request(build(call, ())?).timeout_global(limit).build()),
+        };
+        let response = response.map_err(translate)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         response
@@ -208,12 +219,13 @@ impl Upstream {
     }
 }
 
-fn build<'a>(call: &Call<'a>) -> Result<http::Request<&'a [u8]>> {
-    let mut request = http::Request::post(&call.url);
+fn build<B>(call: &Call<'_>, body: B) -> Result<http::Request<B>> {
+    let method = if call.body.is_some() { http::Method::POST } else { http::Method::GET };
+    let mut request = http::Request::builder().method(method).uri(&call.url);
     for (name, value) in &call.fields {
         request = request.header(*name, &**value);
     }
-    request.body(call.body).map_err(|error| {
+    request.body(body).map_err(|error| {
         Error::from_source(
             Kind::Invalid,
             "the request cannot be sent on: a header field or the query is malformed",

@@ -58,6 +58,14 @@ impl Call {
         self.params.first().map(String::as_str).unwrap_or_default()
     }
 
+    /// A parameter of the query string, decoded; the last of its name.
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
+        match form(self.head.query()?.as_bytes()).remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// A member of the body, unless it is absent or null.
     pub(crate) fn member(&self, name: &str) -> Option<&Value> {
         self.body.get(name).filter(|value| !value.is_null())

@@ -118,7 +118,7 @@ fn bucket(usage: &Usage) -> Value {
 }
 
 /// A number as JavaScript writes it: without `.0`.
-fn number(value: f64) -> Value {
+pub(super) fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < LIMIT_MAX as f64 { json!(value as i64) } else { json!(value) }
 }
 

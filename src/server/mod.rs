@@ -10,13 +10,16 @@ mod fields;
 mod key_routes;
 mod keys;
 mod limiter;
+mod money;
 mod process;
 mod relayed;
 mod router;
 mod session;
 mod sign_in;
+mod statistics;
 mod status;
 mod throttle;
+mod trends;
 
 pub use auth::hash_password;
 pub use router::{Guard, routes};
@@ -95,6 +98,29 @@ impl Server {
     pub fn prune_ledger(&self, now_ms: i64) -> crate::error::Result<usize> {
         let retention_ms = i64::try_from(self.config.token_usage_retention_ms).unwrap_or(i64::MAX);
         self.store.prune_ledger(now_ms.saturating_sub(retention_ms))
+    }
+
+    /// Downloads the price table if it is configured and a day has passed since it last came. Gives back what was done, for
+    /// the log; `None` if there was nothing to do. Without it, the prices that are there stay in force.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn refresh_prices(&self, now_ms: i64) -> crate::error::Result<Option<String>> {
+        let url = &self.config.pricing_url;
+        if url.is_empty() {
+            return Ok(None);
+        }
+        let fetched_at_ms = self.store.prices().fetched_at_ms();
+        if fetched_at_ms.is_some_and(|at| (at..at + money::PRICES_LIFE_MS).contains(&now_ms)) {
+            return Ok(None);
+        }
+        match self.relay.fetch_prices(url).and_then(|json| self.store.take_fetched_prices(&json, now_ms)) {
+            Ok(names) => Ok(Some(format!("{names} names have a price"))),
+            Err(error) => {
+                log::warn!("the price table was not renewed: {error}");
+                Ok(None)
+            }
+        }
     }
 
     /// Folds the write-ahead log into the database.

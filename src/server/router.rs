@@ -3,7 +3,7 @@
 
 use super::call::{Answer, Call};
 use super::session::Admin;
-use super::{Server, accounts, assets, auth, key_routes, keys, sign_in, status};
+use super::{Server, accounts, assets, auth, key_routes, keys, sign_in, statistics, status, trends};
 use crate::model::ApiKey;
 
 type Outcome = Result<Answer, Answer>;
@@ -68,6 +68,13 @@ static ROUTES: &[Route] = &[
     route("POST", "/admin/api-keys", Handler::Admin(keys::create)),
     route("PUT", "/admin/api-keys/:keyId", Handler::Admin(keys::update)),
     route("DELETE", "/admin/api-keys/:keyId", Handler::Admin(keys::delete)),
+    route("GET", "/admin/api-keys/:keyId/model-stats", Handler::Admin(statistics::key_model_stats)),
+    route("GET", "/admin/dashboard", Handler::Admin(statistics::dashboard)),
+    route("GET", "/admin/usage-stats", Handler::Admin(statistics::usage_stats)),
+    route("GET", "/admin/model-stats", Handler::Admin(statistics::model_stats)),
+    route("GET", "/admin/usage-costs", Handler::Admin(statistics::usage_costs)),
+    route("GET", "/admin/usage-trend", Handler::Admin(trends::usage_trend)),
+    route("GET", "/admin/api-keys-usage-trend", Handler::Admin(trends::key_trend)),
     route("GET", "/admin/claude-accounts", Handler::Admin(accounts::list)),
     route("POST", "/admin/claude-accounts", Handler::Admin(accounts::create)),
     route("POST", "/admin/claude-accounts/generate-auth-url", Handler::Admin(sign_in::generate)),

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::model::time::Buckets;
-use crate::model::{Line, Usage};
+use crate::model::{Bill, Cost, Line, Usage};
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, TransactionBehavior, named_params};
 use std::collections::BTreeMap;
@@ -52,8 +52,12 @@ impl Receipt {
     }
 }
 
+/// A line's cost and the edition of the price table it comes from; `None` for a line without a price.
+pub(super) type Priced = Option<(Cost, String)>;
+
 struct Entry {
     line: Line,
+    priced: Priced,
     state: Arc<AtomicU8>,
     worker: Thread,
 }
@@ -87,9 +91,9 @@ impl Writer {
     }
 
     /// Hands a line over. Waits while the queue is full.
-    pub(super) fn send(&self, line: Line) -> Receipt {
+    pub(super) fn send(&self, line: Line, priced: Priced) -> Receipt {
         let state = Arc::new(AtomicU8::new(PENDING));
-        let entry = Entry { line, state: Arc::clone(&state), worker: thread::current() };
+        let entry = Entry { line, priced, state: Arc::clone(&state), worker: thread::current() };
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let sent = queue.is_some_and(|queue| queue.send(entry).is_ok());
@@ -147,18 +151,18 @@ type Sum = (i64, i64, i64, i64, String);
 
 fn commit(db: &mut Connection, zone: &TimeZone, batch: &[Entry]) -> rusqlite::Result<()> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut sums: BTreeMap<Sum, Usage> = BTreeMap::new();
+    let mut sums: BTreeMap<Sum, Bill> = BTreeMap::new();
     let mut used: BTreeMap<(i64, i64), i64> = BTreeMap::new();
-    for Entry { line, .. } in batch {
-        insert_line(&transaction, line)?;
+    for Entry { line, priced, .. } in batch {
+        insert_line(&transaction, line, priced)?;
         if line.tokens.is_some() {
-            count(&mut sums, line, zone);
+            count(&mut sums, line, priced, zone);
             let last = used.entry((line.key_seq, line.account_seq)).or_default();
             *last = line.at_ms.max(*last);
         }
     }
-    for (sum, usage) in &sums {
-        add_to_rollup(&transaction, sum, usage)?;
+    for (sum, bill) in &sums {
+        add_to_rollup(&transaction, sum, bill)?;
     }
     for ((key, account), at_ms) in used {
         let touch = |table: &str, seq: i64| {
@@ -172,26 +176,33 @@ fn commit(db: &mut Connection, zone: &TimeZone, batch: &[Entry]) -> rusqlite::Re
     transaction.commit()
 }
 
-fn count(sums: &mut BTreeMap<Sum, Usage>, line: &Line, zone: &TimeZone) {
+fn count(sums: &mut BTreeMap<Sum, Bill>, line: &Line, priced: &Priced, zone: &TimeZone) {
     let buckets = Buckets::of(line.at_ms, zone);
     let spans = [(0, 0), (1, buckets.month), (2, buckets.day), (3, buckets.hour)];
-    let usage = Usage { requests: 1, tokens: line.tokens.unwrap_or_default() };
+    let bill = Bill {
+        usage: Usage { requests: 1, tokens: line.tokens.unwrap_or_default() },
+        cost: priced.as_ref().map(|(cost, _)| *cost).unwrap_or_default(),
+        unpriced_requests: i64::from(priced.is_none()),
+    };
     for (scope, subject) in [(0, 0), (1, line.key_seq), (2, line.account_seq)] {
         for (span, bucket) in spans {
-            sums.entry((scope, subject, span, bucket, line.model.clone())).or_default().add(&usage);
+            sums.entry((scope, subject, span, bucket, line.model.clone())).or_default().add(&bill);
         }
     }
 }
 
-fn insert_line(db: &Connection, line: &Line) -> rusqlite::Result<()> {
+fn insert_line(db: &Connection, line: &Line, priced: &Priced) -> rusqlite::Result<()> {
     let tokens = line.tokens.unwrap_or_default();
+    let cost = priced.as_ref().map(|(cost, _)| cost);
     db.prepare_cached(
         "INSERT INTO ledger (request_id, at_ms, key_seq, account_seq, model, stream, status, upstream_request_id, billed,
              complete, input_tokens, output_tokens, cache_creation_5m_tokens, cache_creation_1h_tokens, cache_read_tokens,
-             web_search_requests, service_tier, speed, inference_geo, first_byte_ms, total_ms)
+             web_search_requests, service_tier, speed, inference_geo, first_byte_ms, total_ms,
+             cost_input, cost_output, cost_cache_write, cost_cache_read, cost_web_search, price_version)
          VALUES (:request_id, :at_ms, :key_seq, :account_seq, :model, :stream, :status, :upstream_request_id, :billed,
              :complete, :input, :output, :cache_5m, :cache_1h, :cache_read,
-             :web_search_requests, :service_tier, :speed, :inference_geo, :first_byte_ms, :total_ms)",
+             :web_search_requests, :service_tier, :speed, :inference_geo, :first_byte_ms, :total_ms,
+             :cost_input, :cost_output, :cost_cache_write, :cost_cache_read, :cost_web_search, :price_version)",
     )?
     .execute(named_params! {
         ":request_id": line.request_id, ":at_ms": line.at_ms, ":key_seq": line.key_seq,
@@ -202,29 +213,45 @@ fn insert_line(db: &Connection, line: &Line) -> rusqlite::Result<()> {
         ":cache_read": tokens.cache_read, ":web_search_requests": line.web_search_requests,
         ":service_tier": line.service_tier, ":speed": line.speed, ":inference_geo": line.inference_geo,
         ":first_byte_ms": line.first_byte_ms, ":total_ms": line.total_ms,
+        ":cost_input": cost.map(|cost| cost.input), ":cost_output": cost.map(|cost| cost.output),
+        ":cost_cache_write": cost.map(|cost| cost.cache_write), ":cost_cache_read": cost.map(|cost| cost.cache_read),
+        ":cost_web_search": cost.map(|cost| cost.web_search),
+        ":price_version": priced.as_ref().map(|(_, version)| version),
     })?;
     Ok(())
 }
 
-fn add_to_rollup(db: &Connection, sum: &Sum, usage: &Usage) -> rusqlite::Result<()> {
+fn add_to_rollup(db: &Connection, sum: &Sum, bill: &Bill) -> rusqlite::Result<()> {
     let (scope, subject, span, bucket, model) = sum;
+    let Bill { usage, cost, unpriced_requests } = bill;
     db.prepare_cached(
         "INSERT INTO rollups (scope, subject, span, bucket, model, requests, input_tokens, output_tokens,
-             cache_creation_5m_tokens, cache_creation_1h_tokens, cache_read_tokens)
-         VALUES (:scope, :subject, :span, :bucket, :model, :requests, :input, :output, :cache_5m, :cache_1h, :cache_read)
+             cache_creation_5m_tokens, cache_creation_1h_tokens, cache_read_tokens,
+             cost_input, cost_output, cost_cache_write, cost_cache_read, cost_web_search, unpriced_requests)
+         VALUES (:scope, :subject, :span, :bucket, :model, :requests, :input, :output, :cache_5m, :cache_1h, :cache_read,
+             :cost_input, :cost_output, :cost_cache_write, :cost_cache_read, :cost_web_search, :unpriced_requests)
          ON CONFLICT DO UPDATE SET
              requests = requests + excluded.requests,
              input_tokens = input_tokens + excluded.input_tokens,
              output_tokens = output_tokens + excluded.output_tokens,
              cache_creation_5m_tokens = cache_creation_5m_tokens + excluded.cache_creation_5m_tokens,
              cache_creation_1h_tokens = cache_creation_1h_tokens + excluded.cache_creation_1h_tokens,
-             cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens",
+             cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens,
+             cost_input = cost_input + excluded.cost_input,
+             cost_output = cost_output + excluded.cost_output,
+             cost_cache_write = cost_cache_write + excluded.cost_cache_write,
+             cost_cache_read = cost_cache_read + excluded.cost_cache_read,
+             cost_web_search = cost_web_search + excluded.cost_web_search,
+             unpriced_requests = unpriced_requests + excluded.unpriced_requests",
     )?
     .execute(named_params! {
         ":scope": scope, ":subject": subject, ":span": span, ":bucket": bucket, ":model": model,
         ":requests": usage.requests, ":input": usage.tokens.input, ":output": usage.tokens.output,
         ":cache_5m": usage.tokens.cache_creation_5m, ":cache_1h": usage.tokens.cache_creation_1h,
         ":cache_read": usage.tokens.cache_read,
+        ":cost_input": cost.input, ":cost_output": cost.output, ":cost_cache_write": cost.cache_write,
+        ":cost_cache_read": cost.cache_read, ":cost_web_search": cost.web_search,
+        ":unpriced_requests": unpriced_requests,
     })?;
     Ok(())
 }

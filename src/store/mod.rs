@@ -9,6 +9,8 @@ mod admins;
 mod api_keys;
 mod ledger;
 mod oauth_sessions;
+mod prices;
+mod reports;
 mod rows;
 mod schema;
 mod usage;
@@ -19,12 +21,13 @@ pub use admins::Session;
 pub use api_keys::KeyDraft;
 pub use ledger::Receipt;
 pub use oauth_sessions::OauthSession;
+pub use reports::{KeyTrend, Span};
 pub use usage::{KeyUsage, Period};
 pub use windows::WindowUse;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::Account;
 use crate::model::secret::Cipher;
+use crate::model::{Account, PriceTable};
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
@@ -54,6 +57,8 @@ pub struct Store {
     zone: TimeZone,
     /// All accounts with their secrets open; replaced as a whole whenever one changes.
     roster: RwLock<Arc<Vec<Arc<Account>>>>,
+    /// The prices that the next line is priced by; replaced as a whole.
+    prices: RwLock<Arc<PriceTable>>,
     path: PathBuf,
     /// Held for the life of the process: no second one may open this database.
     _lock: File,
@@ -82,6 +87,7 @@ impl Store {
         let mut writer = connect(&path, "FULL")?;
         schema::migrate(&mut writer)?;
         schema::check_fingerprint(&mut writer, &cipher.fingerprint())?;
+        let prices = prices::stored(&writer)?;
         let readers = (0..READERS).map(|_| connect(&path, "NORMAL").map(Mutex::new)).collect::<Result<Vec<_>>>()?;
         let ledger = ledger::Writer::start(connect(&path, "NORMAL")?, opening.zone.clone())?;
         let store = Store {
@@ -93,6 +99,7 @@ impl Store {
             pepper: opening.encryption_key.to_owned(),
             zone: opening.zone.clone(),
             roster: RwLock::default(),
+            prices: RwLock::new(Arc::new(prices)),
             path,
             _lock: lock,
         };

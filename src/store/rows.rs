@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::error::{Error, Result};
-use crate::model::{Account, AccountKind, AccountType, ApiKey, Proxy, Sensitive, Tokens, Usage};
+use crate::model::{Account, AccountKind, AccountType, ApiKey, Bill, Cost, Proxy, Sensitive, Tokens, Usage};
 use rusqlite::Row;
 
 /// Reads a row of `api_keys`.
@@ -41,6 +41,18 @@ pub(super) fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
             cache_read: row.get("cache_read_tokens")?,
         },
     })
+}
+
+/// Reads the sums of a row of `rollups`, with what they cost.
+pub(super) fn bill(row: &Row<'_>) -> rusqlite::Result<Bill> {
+    let cost = Cost {
+        input: row.get("cost_input")?,
+        output: row.get("cost_output")?,
+        cache_write: row.get("cost_cache_write")?,
+        cache_read: row.get("cost_cache_read")?,
+        web_search: row.get("cost_web_search")?,
+    };
+    Ok(Bill { usage: usage(row)?, cost, unpriced_requests: row.get("unpriced_requests")? })
 }
 
 impl Store {

@@ -8,6 +8,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/0001_initial.sql"),
     include_str!("../../schema/0002_oauth_sessions.sql"),
     include_str!("../../schema/0003_key_windows.sql"),
+    include_str!("../../schema/0004_costs.sql"),
 ];
 
 /// Brings the database to the newest schema, one transaction a step.

@@ -30,9 +30,10 @@ pub struct KeyUsage {
 }
 
 impl Store {
-    /// Hands a line to the ledger's thread.
+    /// Prices a line and hands it to the ledger's thread.
     pub fn record(&self, line: Line) -> Receipt {
-        self.ledger.send(line)
+        let priced = self.prices().cost(&line);
+        self.ledger.send(line, priced)
     }
 
     /// Ledger lines that wait for their commit.
@@ -105,7 +106,7 @@ impl Store {
         Ok(KeyUsage { total: of(Period::Total)?, daily: of(Period::Day(now_ms))?, monthly: of(Period::Month(now_ms))? })
     }
 
-    fn bucket(&self, period: Period) -> (i64, i64) {
+    pub(super) fn bucket(&self, period: Period) -> (i64, i64) {
         match period {
             Period::Total => (0, 0),
             Period::Month(at_ms) => (1, Buckets::of(at_ms, &self.zone).month),

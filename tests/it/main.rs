@@ -19,6 +19,8 @@ mod samples;
 mod sdks;
 mod secrets;
 mod start;
+mod statistics;
+mod statistics_year;
 mod tidy;
 mod tls;
 mod tokens;

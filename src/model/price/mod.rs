@@ -1,0 +1,182 @@
+//! Prices: which rates hold for a request, and what it costs. The table of the repository is `prices.json` beside this
+//! room's files; a downloaded one adds the models that it does not know and never overrides it, because its rates are
+//! checked against the vendor's page and those of the download are not (see `tables`).
+//!
+//! A model is found by its exact name or an exact alias. A model that no table knows has no price, and no guess is made.
+
+mod decimal;
+mod tables;
+
+use super::cost::{Cost, DOLLAR};
+use super::ledger::{Line, Tokens};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use tables::{FETCHED_BYTES_MAX, Fault};
+
+/// What a line may cost at most, in pico-dollars: a thousand dollars, more than ten times the largest real request. A line
+/// beyond that comes from counts that cannot be true; it stays without a price rather than spoil every sum.
+const LINE_COST_MAX: i64 = 1000 * DOLLAR;
+
+/// Endings that clients put behind a model's name and that do not change its price.
+const ENDINGS: [&str; 2] = ["[1m]", "-thinking"];
+
+/// Rates of one model, in pico-dollars a token (a dollar per million tokens is 1,000,000).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rates {
+    /// Prompt tokens that no cache held.
+    pub input: i64,
+    /// Tokens the model writes.
+    pub output: i64,
+    /// Writes to the five-minute cache.
+    pub write_5m: i64,
+    /// Writes to the one-hour cache.
+    pub write_1h: i64,
+    /// Cache reads.
+    pub read: i64,
+}
+
+/// Rates with what they apply to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct RateLine {
+    /// The first instant they hold, Unix milliseconds.
+    from_ms: i64,
+    /// They hold for prompts of more tokens than this, cache reads and writes counted; for all tokens, output too.
+    above: i64,
+    rates: Rates,
+}
+
+/// A multiplier as a ratio: 1.1 is eleven tenths.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Factor {
+    numerator: i64,
+    denominator: i64,
+}
+
+const ONE: Factor = Factor { numerator: 1, denominator: 1 };
+/// `service_tier: "batch"` halves everything.
+const BATCH: Factor = Factor { numerator: 1, denominator: 2 };
+
+/// The price of one model.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Price {
+    /// In rising order of precedence.
+    lines: Vec<RateLine>,
+    /// For `speed: "fast"`; `None` where the vendor names none.
+    fast: Option<Factor>,
+    /// By `inference_geo`; a place that is not named costs nothing extra.
+    geo: Vec<(String, Factor)>,
+    /// Pico-dollars a search.
+    web_search: i64,
+}
+
+impl Price {
+    /// The rates of a prompt of `prompt` tokens at an instant (Unix milliseconds).
+    pub fn rates(&self, at_ms: i64, prompt: i64) -> Option<&Rates> {
+        let applies = |line: &&RateLine| line.from_ms <= at_ms && (line.above == 0 || prompt > line.above);
+        self.lines.iter().rev().find(applies).map(|line| &line.rates)
+    }
+
+    /// What a line costs. `None` where a rule that it needs is not known, or where its counts cannot be true.
+    fn cost(&self, line: &Line, tokens: &Tokens) -> Option<Cost> {
+        let prompt = tokens.input.checked_add(tokens.cache_creation_5m)?;
+        let prompt = prompt.checked_add(tokens.cache_creation_1h)?.checked_add(tokens.cache_read)?;
+        let rates = self.rates(line.at_ms, prompt)?;
+        let fast = if line.speed.as_deref() == Some("fast") { self.fast? } else { ONE };
+        let batch = if line.service_tier.as_deref() == Some("batch") { BATCH } else { ONE };
+        let place = line.inference_geo.as_deref().unwrap_or_default();
+        let geo = self.geo.iter().find(|(name, _)| name == place).map_or(ONE, |(_, factor)| *factor);
+        let factors = [fast, batch, geo];
+        let write = i128::from(tokens.cache_creation_5m) * i128::from(rates.write_5m)
+            + i128::from(tokens.cache_creation_1h) * i128::from(rates.write_1h);
+        let cost = Cost {
+            input: multiplied(i128::from(tokens.input) * i128::from(rates.input), &factors)?,
+            output: multiplied(i128::from(tokens.output) * i128::from(rates.output), &factors)?,
+            cache_write: multiplied(write, &factors)?,
+            cache_read: multiplied(i128::from(tokens.cache_read) * i128::from(rates.read), &factors)?,
+            // A search has one price: no multiplier is about it.
+            web_search: multiplied(i128::from(line.web_search_requests) * i128::from(self.web_search), &[])?,
+        };
+        (cost.total() <= LINE_COST_MAX).then_some(cost)
+    }
+}
+
+/// An amount times all factors. They are multiplied before the one division, which rounds half up. With the rates of the
+/// repository's table, whole multiples of 10,000, it never has to: the divisors are 2 and 10.
+fn multiplied(amount: i128, factors: &[Factor]) -> Option<i64> {
+    let (mut numerator, mut denominator) = (amount, 1_i128);
+    for factor in factors {
+        numerator = numerator.checked_mul(i128::from(factor.numerator))?;
+        denominator = denominator.checked_mul(i128::from(factor.denominator))?;
+    }
+    let rounded = numerator.checked_add(denominator / 2)?.div_euclid(denominator);
+    i64::try_from(rounded).ok().filter(|amount| (0..=LINE_COST_MAX).contains(amount))
+}
+
+/// A set of prices with the name it goes by in the ledger.
+#[derive(Clone, Debug)]
+struct Edition {
+    version: String,
+    prices: HashMap<String, Arc<Price>>,
+    /// Pico-dollars a search.
+    web_search: i64,
+}
+
+impl Edition {
+    fn find(&self, model: &str) -> Option<&Arc<Price>> {
+        self.prices.get(model).or_else(|| {
+            let bare = ENDINGS.iter().find_map(|ending| model.strip_suffix(ending))?;
+            self.prices.get(bare)
+        })
+    }
+}
+
+/// A price that was found.
+#[derive(Clone, Debug)]
+pub struct Found<'a> {
+    /// The price.
+    pub price: &'a Price,
+    /// The edition it stands in, as the ledger names it.
+    pub version: &'a str,
+    /// Whether that edition was downloaded.
+    pub is_fetched: bool,
+}
+
+/// All prices that are known. It is replaced as a whole; a line is priced from one state of it.
+#[derive(Clone, Debug)]
+pub struct PriceTable {
+    own: Edition,
+    fetched: Option<(Edition, i64)>,
+}
+
+impl PriceTable {
+    /// The price of a model, by its exact name or alias: from the repository's table, else from the downloaded one.
+    pub fn find(&self, model: &str) -> Option<Found<'_>> {
+        if let Some(price) = self.own.find(model) {
+            return Some(Found { price, version: &self.own.version, is_fetched: false });
+        }
+        let (edition, _) = self.fetched.as_ref()?;
+        edition.find(model).map(|price| Found { price, version: &edition.version, is_fetched: true })
+    }
+
+    /// What a ledger line costs, and by which edition. `None` when it reports no usage or has no price.
+    pub fn cost(&self, line: &Line) -> Option<(Cost, String)> {
+        let found = self.find(&line.model)?;
+        let cost = found.price.cost(line, line.tokens.as_ref()?)?;
+        Some((cost, found.version.to_owned()))
+    }
+
+    /// How many names have a price.
+    pub fn names(&self) -> usize {
+        let fetched = self.fetched.iter().flat_map(|(edition, _)| edition.prices.keys());
+        self.own.prices.len() + fetched.filter(|name| !self.own.prices.contains_key(*name)).count()
+    }
+
+    /// When the downloaded prices came, Unix milliseconds.
+    pub fn fetched_at_ms(&self) -> Option<i64> {
+        self.fetched.as_ref().map(|(_, at_ms)| *at_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests;
