@@ -15,7 +15,7 @@ fn no_secret_is_in_the_log_at_any_level_nor_in_the_clear_in_the_data_folder() {
         _ if request.field("x-fail").is_some() => vec![Step::Reset],
         _ => json(200, &message("m", 1, 1)),
     });
-    let relay = Start::new()
+    let mut relay = Start::new()
         .upstream(&upstream)
         .with("LOG_LEVEL", "silly")
         .with("OAUTH_TOKEN_URL", &format!("http://{}/token", upstream.address))
@@ -69,7 +69,9 @@ fn no_secret_is_in_the_log_at_any_level_nor_in_the_clear_in_the_data_folder() {
         assert!(!relay.log().contains(secret), "{secret} is in the log");
     }
     relay.signal("-TERM");
-    eventually("the relay has stopped", || relay.log().contains("stopped"));
+    // Its database closes after its last log line.
+    relay.process.wait().unwrap();
+    eventually("the log has its last line", || relay.log().contains("stopped"));
     for file in std::fs::read_dir(relay.folder.0.join("data")).unwrap() {
         let path = file.unwrap().path();
         let content = std::fs::read(&path).unwrap();
