@@ -99,7 +99,7 @@ impl Server {
         match self.relay.fetch_prices(url).and_then(|json| self.store.take_fetched_prices(&json, now_ms)) {
             Ok(names) => Ok(format!("{names} names have a price")),
             Err(error) => {
-                log::warn!("the price table was not renewed: {error}");
+                log::warn!("the price table of PRICING_URL was not renewed: {error}");
                 Ok("not renewed".to_owned())
             }
         }
