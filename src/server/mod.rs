@@ -117,7 +117,7 @@ impl Server {
         match self.relay.fetch_prices(url).and_then(|json| self.store.take_fetched_prices(&json, now_ms)) {
             Ok(names) => Ok(Some(format!("{names} names have a price"))),
             Err(error) => {
-                log::warn!("the price table was not renewed: {error}");
+                log::warn!("the price table of PRICING_URL was not renewed: {error}");
                 Ok(None)
             }
         }

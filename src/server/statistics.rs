@@ -153,13 +153,13 @@ pub(crate) fn key_model_stats(server: &Server, _: &Admin, call: &Call) -> Outcom
     let Some(key) = store.key_by_id(call.id()).map_err(&failed)? else {
         return Ok(Answer::data([(); 0]));
     };
-    let mut models = match days {
-        Asked::Days(first, last) => store.models_of_key_in_days(key.seq, first, last),
-        Asked::NoDays => Ok(Vec::new()),
+    let models = match days {
+        Asked::Days(days) => store.models_of_key_in_days(key.seq, &days),
         Asked::Today => store.models_of_key(key.seq, Period::Day(now)),
         Asked::ThisMonth => store.models_of_key(key.seq, Period::Month(now)),
     }
     .map_err(&failed)?;
+    let mut models: Vec<_> = models.into_iter().collect();
     models.sort_by_key(|(_, bill)| std::cmp::Reverse(bill.usage.tokens.all()));
     let prices = store.prices();
     let items: Vec<Value> = models.iter().map(|(model, bill)| key_model(&prices, model, bill, now)).collect();
@@ -168,10 +168,8 @@ pub(crate) fn key_model_stats(server: &Server, _: &Admin, call: &Call) -> Outcom
 
 /// What a key's model statistics are asked for.
 enum Asked {
-    /// Local days, both included.
-    Days(i64, i64),
-    /// A range that cannot be read.
-    NoDays,
+    /// Local days; none when the range cannot be read.
+    Days(Vec<i64>),
     Today,
     ThisMonth,
 }
@@ -186,16 +184,16 @@ fn custom_days(server: &Server, call: &Call) -> Result<Asked, Answer> {
     };
     let zone = server.store.zone();
     let (Some(start), Some(end)) = (time::parse_in(&start, zone), time::parse_in(&end, zone)) else {
-        return Ok(Asked::NoDays);
+        return Ok(Asked::Days(Vec::new()));
     };
     if start > end {
         return Err(invalid("Start date must be before or equal to end date"));
     }
-    let (first, last) = (Buckets::of(start, zone).day, Buckets::of(end, zone).day);
-    if time::days_apart(first, last) >= RANGE_DAYS_MAX {
+    let count = time::days_apart(Buckets::of(start, zone).day, Buckets::of(end, zone).day) + 1;
+    if count > RANGE_DAYS_MAX {
         return Err(invalid("Date range cannot exceed 31 days"));
     }
-    Ok(Asked::Days(first, last))
+    Ok(Asked::Days(time::days_until(end, count, zone)))
 }
 
 fn key_model(prices: &PriceTable, model: &str, bill: &Bill, now: i64) -> Value {

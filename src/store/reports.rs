@@ -4,7 +4,7 @@
 use super::{Period, Store, rows};
 use crate::error::Result;
 use crate::model::Bill;
-use rusqlite::{Row, named_params};
+use rusqlite::{Connection, Row};
 use std::collections::{BTreeMap, HashMap};
 
 /// The sums of a group of rollups, under the names that [`rows::bill`] reads.
@@ -46,6 +46,21 @@ fn by_model(row: &Row<'_>) -> rusqlite::Result<(String, Bill)> {
     Ok((row.get("model")?, rows::bill(row)?))
 }
 
+/// Row number, id and name of the keys with use that are not deleted, the largest first.
+fn live_keys(db: &Connection, tokens: &HashMap<i64, i64>) -> Result<Vec<(i64, String, String)>> {
+    let mut statement = db.prepare_cached("SELECT seq, id, name FROM api_keys WHERE deleted_at_ms IS NULL")?;
+    let mut keys: Vec<(i64, String, String)> = Vec::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let seq = row.get("seq")?;
+        if tokens.get(&seq).is_some_and(|tokens| *tokens > 0) {
+            keys.push((seq, row.get("id")?, row.get("name")?));
+        }
+    }
+    keys.sort_by_key(|(seq, ..)| (std::cmp::Reverse(tokens[seq]), *seq));
+    Ok(keys)
+}
+
 impl Store {
     /// What each model was used for in a period, by all keys, deleted ones too.
     ///
@@ -66,29 +81,33 @@ impl Store {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn models_of_key(&self, key_seq: i64, period: Period) -> Result<Vec<(String, Bill)>> {
+    pub fn models_of_key(&self, key_seq: i64, period: Period) -> Result<BTreeMap<String, Bill>> {
         let (span, bucket) = self.bucket(period);
-        self.models_of_key_between(key_seq, span, bucket, bucket)
+        self.models_of_key_in(key_seq, span, &[bucket])
     }
 
-    /// What each model was used for in local days (`yyyymmdd`, both included), by one key.
+    /// What each model was used for in local days (`yyyymmdd`), by one key.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn models_of_key_in_days(&self, key_seq: i64, first: i64, last: i64) -> Result<Vec<(String, Bill)>> {
-        self.models_of_key_between(key_seq, 2, first, last)
+    pub fn models_of_key_in_days(&self, key_seq: i64, days: &[i64]) -> Result<BTreeMap<String, Bill>> {
+        self.models_of_key_in(key_seq, 2, days)
     }
 
-    fn models_of_key_between(&self, key_seq: i64, span: i64, first: i64, last: i64) -> Result<Vec<(String, Bill)>> {
+    fn models_of_key_in(&self, key_seq: i64, span: i64, buckets: &[i64]) -> Result<BTreeMap<String, Bill>> {
         self.read(|db| {
-            let mut statement = db.prepare_cached(&format!(
-                "SELECT model, {SUMS} FROM rollups
-                 WHERE scope = 1 AND subject = ?1 AND span = ?2 AND bucket BETWEEN ?3 AND ?4
-                 GROUP BY model ORDER BY model"
-            ))?;
-            let found =
-                statement.query_map([key_seq, span, first, last], by_model)?.collect::<rusqlite::Result<_>>()?;
-            Ok(found)
+            let mut statement = db.prepare_cached(
+                "SELECT * FROM rollups WHERE scope = 1 AND span = ?1 AND bucket = ?2 AND subject = ?3",
+            )?;
+            let mut models: BTreeMap<String, Bill> = BTreeMap::new();
+            // One look-up a bucket: a range of buckets would read all other keys' rows too.
+            for bucket in buckets {
+                for found in statement.query_map([span, *bucket, key_seq], by_model)? {
+                    let (model, bill) = found?;
+                    models.entry(model).or_default().add(&bill);
+                }
+            }
+            Ok(models)
         })
     }
 
@@ -115,37 +134,34 @@ impl Store {
     /// # Errors
     /// SQLite's.
     pub fn key_trend(&self, span: Span, keys_max: usize) -> Result<KeyTrend> {
-        const TOKENS: &str = "input_tokens + output_tokens + cache_creation_5m_tokens + cache_creation_1h_tokens
-             + cache_read_tokens";
         let (span, first, last) = span.columns();
         self.read(|db| {
-            let mut sums = db.prepare_cached(&format!(
-                "SELECT api_keys.seq, api_keys.id, api_keys.name, used.tokens FROM
-                     (SELECT subject, sum({TOKENS}) AS tokens FROM rollups
-                      WHERE scope = 1 AND span = ?1 AND bucket BETWEEN ?2 AND ?3 GROUP BY subject) AS used
-                 JOIN api_keys ON api_keys.seq = used.subject
-                 WHERE api_keys.deleted_at_ms IS NULL AND used.tokens > 0 ORDER BY used.tokens DESC, api_keys.seq"
-            ))?;
-            let found: Vec<(i64, String, String, i64)> = sums
-                .query_map([span, first, last], |row| {
-                    Ok((row.get("seq")?, row.get("id")?, row.get("name")?, row.get("tokens")?))
-                })?
-                .collect::<rusqlite::Result<_>>()?;
+            // Rows come as they lie, bucket by bucket, and are added up here: a temporary table would take longer. They
+            // are walked through twice, rather than all kept.
+            let mut rollups = db.prepare_cached(
+                "SELECT bucket, subject, input_tokens + output_tokens + cache_creation_5m_tokens
+                     + cache_creation_1h_tokens + cache_read_tokens
+                 FROM rollups WHERE scope = 1 AND span = ?1 AND bucket BETWEEN ?2 AND ?3",
+            )?;
+            let mut totals: HashMap<i64, i64> = HashMap::new();
+            let mut rows = rollups.query([span, first, last])?;
+            while let Some(row) = rows.next()? {
+                *totals.entry(row.get(1)?).or_default() += row.get::<_, i64>(2)?;
+            }
+            drop(rows);
             let mut trend = KeyTrend::default();
-            let mut each = db.prepare_cached(&format!(
-                "SELECT bucket, sum({TOKENS}) AS tokens FROM rollups
-                 WHERE scope = 1 AND subject = :key AND span = :span AND bucket BETWEEN :first AND :last GROUP BY bucket"
-            ))?;
-            for (position, (seq, id, name, tokens)) in found.into_iter().enumerate() {
-                trend.keys.push((id, name, tokens));
-                if position >= keys_max {
-                    continue;
+            let mut largest: HashMap<i64, usize> = HashMap::new();
+            for (seq, id, name) in live_keys(db, &totals)? {
+                if trend.keys.len() < keys_max {
+                    largest.insert(seq, trend.keys.len());
                 }
-                let names = named_params! { ":key": seq, ":span": span, ":first": first, ":last": last };
-                let mut rows = each.query(names)?;
-                while let Some(row) = rows.next()? {
-                    let bucket = trend.buckets.entry(row.get("bucket")?).or_default();
-                    bucket.insert(position, row.get("tokens")?);
+                trend.keys.push((id, name, totals[&seq]));
+            }
+            let mut rows = rollups.query([span, first, last])?;
+            while let Some(row) = rows.next()? {
+                if let Some(position) = largest.get(&row.get(1)?) {
+                    let bucket = trend.buckets.entry(row.get(0)?).or_default();
+                    *bucket.entry(*position).or_default() += row.get::<_, i64>(2)?;
                 }
             }
             Ok(trend)
@@ -165,8 +181,9 @@ impl Store {
         let (span, bucket) = self.bucket(period);
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT {SUMS} FROM rollups JOIN api_keys ON api_keys.seq = subject
-                 WHERE scope = 1 AND span = ?1 AND bucket = ?2 AND deleted_at_ms IS NULL HAVING count(*) > 0"
+                "SELECT {SUMS} FROM rollups WHERE scope = 1 AND span = ?1 AND bucket = ?2
+                     AND subject NOT IN (SELECT seq FROM api_keys WHERE deleted_at_ms IS NOT NULL)
+                 HAVING count(*) > 0"
             ))?;
             let mut rows = statement.query([span, bucket])?;
             Ok(rows.next()?.map(rows::bill).transpose()?.unwrap_or_default())

@@ -53,3 +53,29 @@ pub(super) fn check_fingerprint(db: &mut Connection, fingerprint: &str) -> Resul
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_from_before_there_were_prices_are_kept_and_have_none() {
+        let mut db = Connection::open_in_memory().unwrap();
+        db.execute_batch(MIGRATIONS[0]).unwrap();
+        db.pragma_update(None, "user_version", 1).unwrap();
+        db.execute_batch(
+            "INSERT INTO rollups VALUES (1, 7, 2, 20261123, 'm', 3, 10, 20, 30, 40, 50), (0, 0, 0, 0, 'm', 3, 1, 2, 3, 4, 5)",
+        )
+        .unwrap();
+        migrate(&mut db).unwrap();
+        migrate(&mut db).unwrap();
+        let kept: (i64, i64, i64, i64) = db
+            .query_row(
+                "SELECT bucket, cache_read_tokens, unpriced_requests, cost_input FROM rollups WHERE subject = 7",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            )
+            .unwrap();
+        assert_eq!(kept, (20_261_123, 50, 3, 0));
+    }
+}

@@ -73,7 +73,7 @@ impl Store {
                      sum(output_tokens) AS output_tokens, sum(cache_creation_5m_tokens) AS cache_creation_5m_tokens,
                      sum(cache_creation_1h_tokens) AS cache_creation_1h_tokens,
                      sum(cache_read_tokens) AS cache_read_tokens
-                 FROM rollups JOIN api_keys ON api_keys.seq = rollups.subject
+                 FROM rollups
                  WHERE scope = 1 AND span = :span AND bucket = :bucket GROUP BY subject",
             )?;
             let found = statement

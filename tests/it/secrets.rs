@@ -69,9 +69,9 @@ fn no_secret_is_in_the_log_at_any_level_nor_in_the_clear_in_the_data_folder() {
         assert!(!relay.log().contains(secret), "{secret} is in the log");
     }
     relay.signal("-TERM");
-    eventually("the relay has stopped", || relay.log().contains("stopped"));
-    // Closing the database removes files: only then is the folder what it stays.
+    // Its database closes after its last log line.
     relay.process.wait().unwrap();
+    eventually("the log has its last line", || relay.log().contains("stopped"));
     for file in std::fs::read_dir(relay.folder.0.join("data")).unwrap() {
         let path = file.unwrap().path();
         let content = std::fs::read(&path).unwrap();
