@@ -4,10 +4,13 @@ mod accounts;
 mod assets;
 mod auth;
 mod call;
+mod cleanup;
 mod dialect;
+mod entity;
 mod fields;
 mod key_routes;
 mod keys;
+mod metrics;
 mod process;
 mod relayed;
 mod router;
@@ -87,8 +90,9 @@ impl Server {
         self.store.checkpoint()
     }
 
-    fn answer(&self, exchange: Exchange, request_id: &str, answer: Answer) {
+    fn answer(&self, exchange: Exchange, request_id: &str, mut answer: Answer) {
         let head = exchange.head_arc();
+        entity::finish(&head, &mut answer);
         let mut fields = self.fields.of(&head, Some(request_id));
         for (name, value) in &answer.fields {
             fields.push(name, value);

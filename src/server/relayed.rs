@@ -19,6 +19,8 @@ use std::time::Instant;
 /// Ends an event that was cut in its middle: clients skip a `ping`, whatever its data.
 const CUT_EVENT_END: &[u8] = b"\nevent: ping\n\n";
 
+const NO_MESSAGES: &str = "Missing or invalid field: messages (must be an array)";
+
 /// The key of a request: `x-api-key`, else `Authorization`, else `api-key`.
 fn key_of(head: &Head) -> Option<&str> {
     let field = |name: &str| head.header(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
@@ -42,8 +44,12 @@ pub(crate) fn identify(server: &Server, head: &Head) -> Result<ApiKey, Whole> {
 pub(crate) fn serve(server: &Server, mut exchange: Exchange, request_id: &str) {
     let head = exchange.head_arc();
     let (at, at_ms) = (Instant::now(), now_ms());
-    let opened =
-        open(server, &mut exchange, &head, |model| Tag { request_id: request_id.to_owned(), at_ms, at, model });
+    let opened = open(server, &mut exchange, &head, request_id, |model| Tag {
+        request_id: request_id.to_owned(),
+        at_ms,
+        at,
+        model,
+    });
     match opened {
         Ok(answer) => pass_on(server, exchange, &head, answer, request_id),
         Err(refusal) => {
@@ -58,6 +64,7 @@ fn open(
     server: &Server,
     exchange: &mut Exchange,
     head: &Head,
+    request_id: &str,
     tag: impl FnOnce(Option<String>) -> Tag,
 ) -> Result<Answer, Whole> {
     let refused = |refused: Refused| dialect::refused(&refused);
@@ -65,8 +72,7 @@ fn open(
     let bytes_max = server.config.request_body_bytes_max;
     let limit = format!("{}MB", bytes_max / (1024 * 1024));
     let body = exchange.read_body(bytes_max).map_err(|error| body_refused(&error, &limit))?;
-    let shallow = Shallow::read(&body)
-        .map_err(|_| dialect::plain(400, "Invalid request", "Request body must be a valid JSON object"))?;
+    let shallow = Shallow::read(&body).map_err(|_| unreadable(head, &body, request_id))?;
     check(&caller, &shallow)?;
     let fields: Vec<(&str, &[u8])> = head.headers().collect();
     let request = Request {
@@ -83,11 +89,22 @@ fn open(
     })
 }
 
+/// The refusal of a body that is no JSON object. What does not say that it is JSON, and an array, is to the original a
+/// request without members.
+fn unreadable(head: &Head, body: &[u8], request_id: &str) -> Whole {
+    let kind = head.header("content-type").unwrap_or_default();
+    let is_json = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let is_json = is_json.eq_ignore_ascii_case(b"application/json");
+    if is_json && !body.is_empty() && !body.trim_ascii_start().starts_with(b"[") {
+        return dialect::no_json(request_id);
+    }
+    dialect::plain(400, "Invalid request", NO_MESSAGES)
+}
+
 /// What the original checks of a request's body; all else is the upstream's to judge.
 fn check(caller: &Caller, shallow: &Shallow<'_>) -> Result<(), Whole> {
     if !shallow.messages_is_array {
-        let message = "Missing or invalid field: messages (must be an array)";
-        return Err(dialect::plain(400, "Invalid request", message));
+        return Err(dialect::plain(400, "Invalid request", NO_MESSAGES));
     }
     if shallow.messages_is_empty {
         return Err(dialect::plain(400, "Invalid request", "Messages array cannot be empty"));

@@ -3,7 +3,7 @@
 
 use super::call::{Answer, Call};
 use super::session::Admin;
-use super::{Server, accounts, assets, auth, key_routes, keys, status};
+use super::{Server, accounts, assets, auth, cleanup, key_routes, keys, metrics, status};
 use crate::model::ApiKey;
 
 type Outcome = Result<Answer, Answer>;
@@ -57,6 +57,7 @@ static ROUTES: &[Route] = &[
     route("HEAD", "/claude", Handler::Open(status::probe)),
     route("GET", "/health", Handler::Open(status::health)),
     route("GET", "/api/health", Handler::Open(status::api_health)),
+    route("GET", "/metrics", Handler::Open(metrics::metrics)),
     route("POST", "/web/auth/login", Handler::Open(auth::login)),
     route("POST", "/web/auth/logout", Handler::Open(auth::logout)),
     route("POST", "/web/auth/change-password", Handler::Open(auth::change_password)),
@@ -72,6 +73,7 @@ static ROUTES: &[Route] = &[
     route("POST", "/admin/claude-accounts", Handler::Admin(accounts::create)),
     route("PUT", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::update)),
     route("DELETE", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::delete)),
+    route("POST", "/admin/cleanup", Handler::Admin(cleanup::cleanup)),
 ];
 
 /// Every route: method, path pattern, guard. For tests that must not forget a new one.
