@@ -130,7 +130,9 @@ impl Server {
                 let call = Call::read(exchange, head, params, id)?;
                 serve(self, &key, &call)
             }
-            Handler::Relayed => Err(Answer::json(500, &serde_json::json!({ "error": "not reached" }))),
+            Handler::Relayed | Handler::Counted => {
+                Err(Answer::json(500, &serde_json::json!({ "error": "not reached" })))
+            }
         }
     }
 }
@@ -138,7 +140,7 @@ impl Server {
 impl Service for Server {
     fn pool(&self, head: &Head) -> Pool {
         match router::find(head.method(), head.path()) {
-            Found::Route(route, _) if matches!(route.handler, Handler::Relayed) => Pool::Relay,
+            Found::Route(route, _) if route.handler.purpose().is_some() => Pool::Relay,
             _ => Pool::Control,
         }
     }
@@ -147,12 +149,10 @@ impl Service for Server {
         let id = call::request_id();
         let head = exchange.head_arc();
         let answer = match router::find(head.method(), head.path()) {
-            Found::Route(route, _) if matches!(route.handler, Handler::Relayed) => {
-                return relayed::serve(self, exchange, &id);
-            }
-            Found::Route(route, params) => {
-                self.handle(&mut exchange, &route.handler, params, &id).unwrap_or_else(|refusal| refusal)
-            }
+            Found::Route(route, params) => match route.handler.purpose() {
+                Some(purpose) => return relayed::serve(self, exchange, purpose, &id),
+                None => self.handle(&mut exchange, &route.handler, params, &id).unwrap_or_else(|refusal| refusal),
+            },
             Found::Options => Answer::empty(204),
             Found::Nothing => dialect::no_route(&head),
             Found::BadEncoding => dialect::bad_path(&id),

@@ -11,7 +11,7 @@ use crate::http::{Exchange, Head, Reply};
 use crate::model::ApiKey;
 use crate::model::time::now_ms;
 use crate::relay::admit::{self, Caller, Refused};
-use crate::relay::{Answer, Departed, Request, Tag};
+use crate::relay::{Answer, Departed, Purpose, Request, Tag};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -41,7 +41,7 @@ pub(crate) fn identify(server: &Server, head: &Head) -> Result<ApiKey, Whole> {
 
 /// Relays one request. An account that fails before its answer starts would be left for the next one; once the answer
 /// has started it belongs to the client.
-pub(crate) fn serve(server: &Server, mut exchange: Exchange, request_id: &str) {
+pub(crate) fn serve(server: &Server, mut exchange: Exchange, purpose: Purpose, request_id: &str) {
     let head = exchange.head_arc();
     let (at, at_ms) = (Instant::now(), now_ms());
     let opened = open(server, &mut exchange, &head, request_id, |model| Tag {
@@ -49,6 +49,7 @@ pub(crate) fn serve(server: &Server, mut exchange: Exchange, request_id: &str) {
         at_ms,
         at,
         model,
+        purpose,
     });
     match opened {
         Ok(answer) => pass_on(server, exchange, &head, answer, request_id),

@@ -28,6 +28,11 @@ pub(crate) fn probe(_: &Server, _: &Call) -> Outcome {
     Ok(Answer::empty(200))
 }
 
+/// `POST …/api/event_logging/batch`: what clients tell of themselves. Nothing of it is kept.
+pub(crate) fn ignore(_: &Server, _: &Call) -> Outcome {
+    Ok(Answer::json(200, &json!({})))
+}
+
 /// `GET /health`.
 pub(crate) fn health(server: &Server, _: &Call) -> Outcome {
     let start = Instant::now();

@@ -9,6 +9,7 @@ mod admin;
 mod door;
 mod front;
 mod harness;
+mod interface;
 mod ledger;
 mod overload;
 mod proxies;
