@@ -3,7 +3,9 @@
 //! Everything but the end of an answer is given out as it comes. The end waits until the line is committed, so that an
 //! answer which a client saw finish is in the ledger whatever happens next.
 
+use super::Purpose;
 use super::admit::Caller;
+use super::totals::Totals;
 use super::upstream::Opened;
 use crate::claude::events::Scanner;
 use crate::claude::usage;
@@ -28,6 +30,8 @@ pub struct Tag {
     pub at: Instant,
     /// The model that the request names.
     pub model: Option<String>,
+    /// What the request asks for.
+    pub purpose: Purpose,
 }
 
 /// An answer on its way to the client. It belongs to the client from now on: no other account is tried.
@@ -61,7 +65,13 @@ struct Whole {
 }
 
 impl Answer {
-    pub(super) fn new(opened: Opened, caller: Caller, account: Arc<Account>, store: Arc<Store>, tag: Tag) -> Answer {
+    pub(super) fn new(
+        opened: Opened,
+        caller: Caller,
+        account: Arc<Account>,
+        kept: (Arc<Store>, Arc<Totals>),
+        tag: Tag,
+    ) -> Answer {
         let is_stream = content_type(&opened).starts_with("text/event-stream");
         let body = if is_stream {
             Body::Stream(Box::new(Stream { scanner: Scanner::new(), piece: Vec::new() }))
@@ -80,7 +90,10 @@ impl Answer {
             first_byte_ms: elapsed_ms(tag.at),
             ..Line::default()
         };
-        let meter = Meter { store, caller, account, tag, line, is_settled: false };
+        let (store, totals) = kept;
+        // What is not billed has no line: as if it had been written already.
+        let is_settled = tag.purpose == Purpose::CountTokens;
+        let meter = Meter { store, totals, caller, account, tag, line, is_settled };
         Answer { opened, body, meter }
     }
 
@@ -211,6 +224,7 @@ impl Whole {
 /// What the ledger will be told. Its line is written once: at the end, or when the answer is dropped before it.
 struct Meter {
     store: Arc<Store>,
+    totals: Arc<Totals>,
     caller: Caller,
     account: Arc<Account>,
     tag: Tag,
@@ -275,6 +289,7 @@ impl Meter {
             tokens.cache_read,
         );
         self.line.status = line.status;
+        self.totals.add(&line.model, &tokens);
         self.store.record(line)
     }
 }

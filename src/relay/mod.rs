@@ -7,11 +7,13 @@ mod meter;
 mod pricing;
 mod select;
 mod sign_in;
+mod totals;
 mod upstream;
 mod watch;
 mod windows;
 
 pub use meter::{Answer, Tag};
+pub use totals::Totals;
 pub use upstream::Bounds;
 pub use watch::Departed;
 
@@ -41,6 +43,15 @@ pub struct Settings {
     pub bounds: Bounds,
 }
 
+/// What a request asks of the upstream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// An answer, which is billed.
+    Message,
+    /// How many tokens a message would cost; asking costs nothing and is kept nowhere.
+    CountTokens,
+}
+
 /// A request as the main path sees it.
 pub struct Request<'a> {
     /// Header fields as the client sent them.
@@ -64,6 +75,7 @@ pub struct Relay {
     turns: select::Turns,
     credentials: credential::Credentials,
     upstream: Upstream,
+    totals: Arc<Totals>,
 }
 
 impl Relay {
@@ -81,6 +93,7 @@ impl Relay {
             turns: select::Turns::default(),
             credentials: credential::Credentials::default(),
             upstream,
+            totals: Arc::default(),
         })
     }
 
@@ -97,6 +110,11 @@ impl Relay {
         self.permits.running(key_seq)
     }
 
+    /// What has been relayed since the start.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
     /// Relays one request and gives back its answer as soon as the upstream's head is there.
     ///
     /// # Errors
@@ -110,16 +128,26 @@ impl Relay {
             secret.expose(),
             &self.settings.claude_api_version,
         );
-        let call = Call::post(self.url(&account, request.query), fields, request.body, account.proxy.as_ref());
+        let call = Call::post(
+            self.url(&account, request.tag.purpose, request.query),
+            fields,
+            request.body,
+            account.proxy.as_ref(),
+        );
         let opened = self.upstream.open(&call, Some(request.departed))?;
-        Ok(Answer::new(opened, caller, account, Arc::clone(&self.store), request.tag))
+        let kept = (Arc::clone(&self.store), Arc::clone(&self.totals));
+        Ok(Answer::new(opened, caller, account, kept, request.tag))
     }
 
-    fn url(&self, account: &Account, query: Option<&str>) -> String {
-        let url = match &account.base_url {
+    fn url(&self, account: &Account, purpose: Purpose, query: Option<&str>) -> String {
+        let mut url = match &account.base_url {
             Some(base) => format!("{base}/v1/messages"),
             None => self.settings.claude_api_url.clone(),
         };
+        if purpose == Purpose::CountTokens {
+            let path_end = url.find('?').unwrap_or(url.len());
+            url.insert_str(path_end, "/count_tokens");
+        }
         match query {
             None | Some("") => url,
             Some(query) if url.contains('?') => format!("{url}&{query}"),

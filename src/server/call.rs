@@ -37,6 +37,7 @@ impl Call {
         let bytes = exchange.read_body(BODY_BYTES_MAX).map_err(|error| body_refused(&error, "10MB"))?;
         let media_type = call.head.header("content-type").map(<[u8]>::to_ascii_lowercase).unwrap_or_default();
         let media_type = String::from_utf8_lossy(&media_type);
+        check_coding(&call.head, &media_type, request_id)?;
         match media_type.split(';').next().unwrap_or_default().trim() {
             "application/json" if !bytes.is_empty() => {
                 let value: Value = serde_json::from_slice(&bytes)
@@ -74,6 +75,20 @@ impl Call {
     /// A member of the body that is text.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.body.get(name).and_then(Value::as_str)
+    }
+}
+
+/// Refuses a body in a coding that is not read here. No client of the admin's routes compresses what it sends, and what is
+/// not inflated needs no bound on its inflated size.
+fn check_coding(head: &Head, media_type: &str, request_id: &str) -> Result<(), Answer> {
+    let coding = head.header("content-encoding").unwrap_or(b"identity");
+    if !coding.trim_ascii().eq_ignore_ascii_case(b"identity") {
+        return Err(dialect::unsupported(request_id, "The request body must not be compressed"));
+    }
+    let charset = media_type.split(';').skip(1).find_map(|parameter| parameter.trim().strip_prefix("charset="));
+    match charset.map(|charset| charset.trim_matches('"')) {
+        None | Some("utf-8" | "utf8" | "us-ascii") => Ok(()),
+        Some(_) => Err(dialect::unsupported(request_id, "The request body must be UTF-8")),
     }
 }
 

@@ -59,12 +59,25 @@ pub(crate) fn plain(status: u16, title: &str, message: &str) -> Answer {
     Answer::json(status, &json!({ "error": title, "message": message }))
 }
 
-/// A request whose body or path cannot be read, in the shape of the original's error handler.
+/// A request that cannot be read, in the shape of the original's error handler (contract section 7.2).
+fn fault(status: u16, title: &str, message: &str, request_id: &str) -> Answer {
+    let body = json!({ "error": title, "message": message, "requestId": request_id, "timestamp": iso(now_ms()) });
+    Answer::json(status, &body)
+}
+
+/// A request whose body or path cannot be read.
 pub(crate) fn parse_fault(request_id: &str, message: &str) -> Answer {
-    let body = json!({
-        "error": "Bad Request", "message": message, "requestId": request_id, "timestamp": iso(now_ms()),
-    });
-    Answer::json(400, &body)
+    fault(400, "Bad Request", message, request_id)
+}
+
+/// A request whose body is written in a way that is not read here.
+pub(crate) fn unsupported(request_id: &str, message: &str) -> Answer {
+    fault(415, "Unsupported Media Type", message, request_id)
+}
+
+/// A relayed request whose body is no JSON.
+pub(crate) fn no_json(request_id: &str) -> Answer {
+    fault(400, "Invalid request", "Request body must be a valid JSON object", request_id)
 }
 
 /// A path parameter whose percent-encoding is broken.

@@ -5,11 +5,14 @@ mod address;
 mod assets;
 mod auth;
 mod call;
+mod cleanup;
 mod dialect;
+mod entity;
 mod fields;
 mod key_routes;
 mod keys;
 mod limiter;
+mod metrics;
 mod money;
 mod process;
 mod relayed;
@@ -131,8 +134,9 @@ impl Server {
         self.store.checkpoint()
     }
 
-    fn answer(&self, exchange: Exchange, request_id: &str, answer: Answer) {
+    fn answer(&self, exchange: Exchange, request_id: &str, mut answer: Answer) {
         let head = exchange.head_arc();
+        entity::finish(&head, &mut answer);
         let mut fields = self.fields.of(&head, Some(request_id));
         for (name, value) in &answer.fields {
             fields.push(name, value);
@@ -170,7 +174,9 @@ impl Server {
                 let call = Call::read(exchange, head, params, id)?;
                 serve(self, &key, &call)
             }
-            Handler::Relayed => Err(Answer::json(500, &serde_json::json!({ "error": "not reached" }))),
+            Handler::Relayed | Handler::Counted => {
+                Err(Answer::json(500, &serde_json::json!({ "error": "not reached" })))
+            }
         }
     }
 }
@@ -178,7 +184,7 @@ impl Server {
 impl Service for Server {
     fn pool(&self, head: &Head) -> Pool {
         match router::find(head.method(), head.path()) {
-            Found::Route(route, _) if matches!(route.handler, Handler::Relayed) => Pool::Relay,
+            Found::Route(route, _) if route.handler.purpose().is_some() => Pool::Relay,
             _ => Pool::Control,
         }
     }
@@ -191,12 +197,10 @@ impl Service for Server {
             return self.answer(exchange, &id, refusal);
         }
         let answer = match router::find(head.method(), head.path()) {
-            Found::Route(route, _) if matches!(route.handler, Handler::Relayed) => {
-                return relayed::serve(self, exchange, &id);
-            }
-            Found::Route(route, params) => {
-                self.handle(&mut exchange, &route.handler, params, &id).unwrap_or_else(|refusal| refusal)
-            }
+            Found::Route(route, params) => match route.handler.purpose() {
+                Some(purpose) => return relayed::serve(self, exchange, purpose, &id),
+                None => self.handle(&mut exchange, &route.handler, params, &id).unwrap_or_else(|refusal| refusal),
+            },
             Found::Options => Answer::empty(204),
             Found::Nothing => dialect::no_route(&head),
             Found::BadEncoding => dialect::bad_path(&id),

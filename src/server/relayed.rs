@@ -11,13 +11,15 @@ use crate::http::{Exchange, Head, Reply};
 use crate::model::ApiKey;
 use crate::model::time::now_ms;
 use crate::relay::admit::{self, Caller, Refused};
-use crate::relay::{Answer, Departed, Request, Tag};
+use crate::relay::{Answer, Departed, Purpose, Request, Tag};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Ends an event that was cut in its middle: clients skip a `ping`, whatever its data.
 const CUT_EVENT_END: &[u8] = b"\nevent: ping\n\n";
+
+const NO_MESSAGES: &str = "Missing or invalid field: messages (must be an array)";
 
 /// The key of a request: `x-api-key`, else `Authorization`, else `api-key`.
 fn key_of(head: &Head) -> Option<&str> {
@@ -39,11 +41,11 @@ pub(crate) fn identify(server: &Server, head: &Head) -> Result<ApiKey, Whole> {
 
 /// Relays one request. An account that fails before its answer starts would be left for the next one; once the answer
 /// has started it belongs to the client.
-pub(crate) fn serve(server: &Server, mut exchange: Exchange, request_id: &str) {
+pub(crate) fn serve(server: &Server, mut exchange: Exchange, purpose: Purpose, request_id: &str) {
     let head = exchange.head_arc();
     let (at, at_ms) = (Instant::now(), now_ms());
-    let tag = |model| Tag { request_id: request_id.to_owned(), at_ms, at, model };
-    let opened = open(server, &mut exchange, &head, at_ms, tag);
+    let tag = |model| Tag { request_id: request_id.to_owned(), at_ms, at, model, purpose };
+    let opened = open(server, &mut exchange, &head, request_id, at_ms, tag);
     match opened {
         Ok(answer) => pass_on(server, exchange, &head, answer, request_id),
         Err(refusal) => {
@@ -58,6 +60,7 @@ fn open(
     server: &Server,
     exchange: &mut Exchange,
     head: &Head,
+    request_id: &str,
     at_ms: i64,
     tag: impl FnOnce(Option<String>) -> Tag,
 ) -> Result<Answer, Whole> {
@@ -66,8 +69,7 @@ fn open(
     let bytes_max = server.config.request_body_bytes_max;
     let limit = format!("{}MB", bytes_max / (1024 * 1024));
     let body = exchange.read_body(bytes_max).map_err(|error| body_refused(&error, &limit))?;
-    let shallow = Shallow::read(&body)
-        .map_err(|_| dialect::plain(400, "Invalid request", "Request body must be a valid JSON object"))?;
+    let shallow = Shallow::read(&body).map_err(|_| unreadable(head, &body, request_id))?;
     check(&caller, &shallow)?;
     let fields: Vec<(&str, &[u8])> = head.headers().collect();
     let request = Request {
@@ -84,11 +86,22 @@ fn open(
     })
 }
 
+/// The refusal of a body that is no JSON object. What does not say that it is JSON, and an array, is to the original a
+/// request without members.
+fn unreadable(head: &Head, body: &[u8], request_id: &str) -> Whole {
+    let kind = head.header("content-type").unwrap_or_default();
+    let is_json = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let is_json = is_json.eq_ignore_ascii_case(b"application/json");
+    if is_json && !body.is_empty() && !body.trim_ascii_start().starts_with(b"[") {
+        return dialect::no_json(request_id);
+    }
+    dialect::plain(400, "Invalid request", NO_MESSAGES)
+}
+
 /// What the original checks of a request's body; all else is the upstream's to judge.
 fn check(caller: &Caller, shallow: &Shallow<'_>) -> Result<(), Whole> {
     if !shallow.messages_is_array {
-        let message = "Missing or invalid field: messages (must be an array)";
-        return Err(dialect::plain(400, "Invalid request", message));
+        return Err(dialect::plain(400, "Invalid request", NO_MESSAGES));
     }
     if shallow.messages_is_empty {
         return Err(dialect::plain(400, "Invalid request", "Messages array cannot be empty"));

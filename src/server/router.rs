@@ -3,8 +3,9 @@
 
 use super::call::{Answer, Call};
 use super::session::Admin;
-use super::{Server, accounts, assets, auth, key_routes, keys, sign_in, statistics, status, trends};
+use super::{Server, accounts, assets, auth, cleanup, key_routes, keys, metrics, sign_in, statistics, status, trends};
 use crate::model::ApiKey;
+use crate::relay::Purpose;
 
 type Outcome = Result<Answer, Answer>;
 
@@ -18,6 +19,8 @@ pub(crate) enum Handler {
     Key(fn(&Server, &ApiKey, &Call) -> Outcome),
     /// The holder of an API key, for the main path: on a relay worker, with a permit.
     Relayed,
+    /// The same for what is asked before a message: relayed and not billed.
+    Counted,
 }
 
 /// Who may call a path.
@@ -29,6 +32,17 @@ pub enum Guard {
     Admin,
     /// The holder of an API key.
     Key,
+}
+
+impl Handler {
+    /// What a relayed path asks of the upstream; `None` for paths that are not relayed.
+    pub(crate) fn purpose(&self) -> Option<Purpose> {
+        match self {
+            Handler::Relayed => Some(Purpose::Message),
+            Handler::Counted => Some(Purpose::CountTokens),
+            Handler::Open(_) | Handler::Admin(_) | Handler::Key(_) => None,
+        }
+    }
 }
 
 pub(crate) struct Route {
@@ -46,6 +60,12 @@ static ROUTES: &[Route] = &[
     route("POST", "/api/v1/messages", Handler::Relayed),
     route("POST", "/claude/v1/messages", Handler::Relayed),
     route("POST", "/v1/messages", Handler::Relayed),
+    route("POST", "/api/v1/messages/count_tokens", Handler::Counted),
+    route("POST", "/claude/v1/messages/count_tokens", Handler::Counted),
+    route("POST", "/v1/messages/count_tokens", Handler::Counted),
+    route("POST", "/api/api/event_logging/batch", Handler::Open(status::ignore)),
+    route("POST", "/claude/api/event_logging/batch", Handler::Open(status::ignore)),
+    route("POST", "/api/event_logging/batch", Handler::Open(status::ignore)),
     route("GET", "/api/v1/key-info", Handler::Key(key_routes::key_info)),
     route("GET", "/claude/v1/key-info", Handler::Key(key_routes::key_info)),
     route("GET", "/v1/key-info", Handler::Key(key_routes::key_info)),
@@ -57,6 +77,7 @@ static ROUTES: &[Route] = &[
     route("HEAD", "/claude", Handler::Open(status::probe)),
     route("GET", "/health", Handler::Open(status::health)),
     route("GET", "/api/health", Handler::Open(status::api_health)),
+    route("GET", "/metrics", Handler::Open(metrics::metrics)),
     route("POST", "/web/auth/login", Handler::Open(auth::login)),
     route("POST", "/web/auth/logout", Handler::Open(auth::logout)),
     route("POST", "/web/auth/change-password", Handler::Open(auth::change_password)),
@@ -82,6 +103,7 @@ static ROUTES: &[Route] = &[
     route("POST", "/admin/claude-accounts/:accountId/refresh", Handler::Admin(sign_in::refresh)),
     route("PUT", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::update)),
     route("DELETE", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::delete)),
+    route("POST", "/admin/cleanup", Handler::Admin(cleanup::cleanup)),
 ];
 
 /// Every route: method, path pattern, guard. For tests that must not forget a new one.
@@ -90,7 +112,7 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, Guard)> {
         let guard = match route.handler {
             Handler::Open(_) => Guard::Open,
             Handler::Admin(_) => Guard::Admin,
-            Handler::Key(_) | Handler::Relayed => Guard::Key,
+            Handler::Key(_) | Handler::Relayed | Handler::Counted => Guard::Key,
         };
         (route.method, route.path, guard)
     })

@@ -28,6 +28,11 @@ pub(crate) fn probe(_: &Server, _: &Call) -> Outcome {
     Ok(Answer::empty(200))
 }
 
+/// `POST …/api/event_logging/batch`: what clients tell of themselves. Nothing of it is kept.
+pub(crate) fn ignore(_: &Server, _: &Call) -> Outcome {
+    Ok(Answer::json(200, &json!({})))
+}
+
 /// `GET /health`.
 pub(crate) fn health(server: &Server, _: &Call) -> Outcome {
     let start = Instant::now();
@@ -45,7 +50,7 @@ pub(crate) fn health(server: &Server, _: &Call) -> Outcome {
         "service": SERVICE,
         "version": VERSION,
         "timestamp": now,
-        "uptime": uptime_s(server),
+        "uptime": server.uptime_s(),
         "memory": { "used": resident, "total": resident, "external": "0MB" },
         // The member keeps its name for scripts that read it; the store is SQLite.
         "components": {
@@ -73,6 +78,9 @@ pub(crate) fn api_health(server: &Server, _: &Call) -> Outcome {
     Ok(Answer::json(if active > 0 { 200 } else { 503 }, &body))
 }
 
-fn uptime_s(server: &Server) -> f64 {
-    (server.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+impl Server {
+    /// Seconds since the start, to the millisecond.
+    pub(crate) fn uptime_s(&self) -> f64 {
+        (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+    }
 }

@@ -61,6 +61,16 @@ impl Store {
         }
     }
 
+    /// How many keys there are, and how many sums are kept.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn counts(&self) -> Result<(i64, i64)> {
+        const SQL: &str =
+            "SELECT (SELECT count(*) FROM api_keys WHERE deleted_at_ms IS NULL), (SELECT count(*) FROM rollups)";
+        self.read(|db| Ok(db.prepare_cached(SQL)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?))
+    }
+
     /// What every key has used in a period, by the key's row number.
     ///
     /// # Errors

@@ -9,16 +9,16 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-const USER: &str = "user@x";
-const PASSWORD: &str = "p:/#%@ ss";
+pub const USER: &str = "user@x";
+pub const PASSWORD: &str = "p:/#%@ ss";
 
 /// A proxy that notes where it was asked to connect to.
-struct Proxy {
-    address: SocketAddr,
+pub struct Proxy {
+    pub address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-fn proxy(handshake: fn(&mut TcpStream) -> Option<String>) -> Proxy {
+pub fn proxy(handshake: fn(&mut TcpStream) -> Option<String>) -> Proxy {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -45,7 +45,7 @@ fn proxy(handshake: fn(&mut TcpStream) -> Option<String>) -> Proxy {
 }
 
 /// SOCKS5 with user name and password (RFC 1928, RFC 1929).
-fn socks5(client: &mut TcpStream) -> Option<String> {
+pub fn socks5(client: &mut TcpStream) -> Option<String> {
     let read = |client: &mut TcpStream, length: usize| {
         let mut bytes = vec![0; length];
         client.read_exact(&mut bytes).ok().map(|()| bytes)
@@ -81,7 +81,7 @@ fn socks5(client: &mut TcpStream) -> Option<String> {
 }
 
 /// An HTTP proxy with Basic credentials (RFC 9110 section 9.3.6).
-fn connect(client: &mut TcpStream) -> Option<String> {
+pub fn connect(client: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

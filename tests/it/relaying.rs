@@ -323,12 +323,19 @@ fn refusals_have_the_wording_of_the_contract() {
         (&b"{}"[..], "Missing or invalid field: messages (must be an array)"),
         (br#"{"messages":{}}"#, "Missing or invalid field: messages (must be an array)"),
         (br#"{"messages":[]}"#, "Messages array cannot be empty"),
-        (b"[1]", "Request body must be a valid JSON object"),
-        (b"{", "Request body must be a valid JSON object"),
+        (b"[1]", "Missing or invalid field: messages (must be an array)"),
+        // Without a content type it is no JSON to the original either.
+        (b"{", "Missing or invalid field: messages (must be an array)"),
     ] {
         let expected = format!(r#"{{"error":"Invalid request","message":"{message}"}}"#);
         assert_eq!(refused(&by_key, body), (400, expected));
     }
+    let malformed = refused(&[by_key[0], ("Content-Type", "application/json; charset=utf-8")], b"{");
+    assert_eq!(malformed.0, 400);
+    assert!(
+        malformed.1.contains(r#""message":"Request body must be a valid JSON object","requestId""#),
+        "{malformed:?}"
+    );
     let opus = br#"{"model":"claude-opus-4-1","messages":[{"role":"user","content":"x"}]}"#;
     let forbidden = r#"{"error":{"type":"forbidden","message":"暂无该模型访问权限"}}"#;
     assert_eq!(refused(&by_key, opus), (403, forbidden.to_owned()));

@@ -1,0 +1,55 @@
+//! What has been relayed since the start, for whoever watches the process. The bill is the ledger's.
+
+use crate::model::Tokens;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Models that are counted by name: clients choose the names, so their number is bounded.
+const MODELS_MAX: usize = 64;
+/// The name under which all further models are counted.
+const OTHER: &str = "other";
+
+/// Tokens by model.
+#[derive(Debug, Default)]
+pub struct Totals {
+    models: Mutex<BTreeMap<String, Tokens>>,
+}
+
+impl Totals {
+    /// Counts one answer. Called once a request, at its end.
+    pub(super) fn add(&self, model: &str, tokens: &Tokens) {
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_room = models.len() < MODELS_MAX || models.contains_key(model);
+        let sum = models.entry(if is_room { model } else { OTHER }.to_owned()).or_default();
+        sum.input += tokens.input;
+        sum.output += tokens.output;
+        sum.cache_creation_5m += tokens.cache_creation_5m;
+        sum.cache_creation_1h += tokens.cache_creation_1h;
+        sum.cache_read += tokens.cache_read;
+    }
+
+    /// The sums so far, by model.
+    pub fn by_model(&self) -> Vec<(String, Tokens)> {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.iter().map(|(model, tokens)| (model.clone(), *tokens)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_names_is_bounded() {
+        let totals = Totals::default();
+        let one = Tokens { input: 1, ..Tokens::default() };
+        for number in 0..200 {
+            totals.add(&format!("m{number}"), &one);
+        }
+        totals.add("m0", &one);
+        let sums = totals.by_model();
+        assert_eq!(sums.len(), MODELS_MAX + 1);
+        let of = |name: &str| sums.iter().find(|(model, _)| model == name).map(|(_, tokens)| tokens.input);
+        assert_eq!((of("m0"), of(OTHER)), (Some(2), Some(200 - MODELS_MAX as i64)));
+    }
+}

@@ -1,0 +1,104 @@
+//! What the interface has beyond the original's routes, and what HTTP itself asks of every answer.
+
+use crate::harness::client::fetch;
+use crate::harness::relay::Start;
+use crate::harness::upstream::json;
+use crate::harness::{Relay, Upstream};
+use crate::samples::{REQUEST, message};
+use serde_json::{Value, json as value};
+
+#[test]
+fn tokens_are_counted_by_the_upstream_and_not_billed() {
+    let upstream = Upstream::start(|_| json(200, r#"{"input_tokens":2095}"#));
+    let (relay, key) = Relay::with_upstream(&upstream);
+    let by_key = [("x-api-key", key.clear.as_str()), ("Content-Type", "application/json")];
+    for prefix in ["/api", "/claude", ""] {
+        let answer = relay.post(&format!("{prefix}/v1/messages/count_tokens?beta=true"), &by_key, REQUEST);
+        assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"input_tokens":2095}"#), "{prefix}");
+    }
+    for request in upstream.received() {
+        assert_eq!(request.target, "/v1/messages/count_tokens?beta=true");
+        assert_eq!((request.body.as_slice(), request.field("x-api-key")), (REQUEST, Some("sk-ant-secret-of-first")));
+    }
+    assert_eq!(relay.count("SELECT count(*) FROM ledger"), 0);
+    assert_eq!(relay.post("/v1/messages/count_tokens", &[], REQUEST).status, 401);
+}
+
+#[test]
+fn what_clients_tell_of_themselves_is_accepted_and_dropped() {
+    let relay = Start::new().run();
+    for prefix in ["/api", "/claude", ""] {
+        let target = format!("{prefix}/api/event_logging/batch");
+        let answer = relay.post(&target, &[("Content-Type", "application/json")], br#"{"events":[1]}"#);
+        assert_eq!((answer.status, answer.text().as_str()), (200, "{}"), "{target}");
+    }
+}
+
+#[test]
+fn a_client_that_has_a_page_already_is_told_so() {
+    let relay = Start::new().run();
+    let page = relay.get("/web", &[]);
+    let etag = page.field("etag").unwrap().to_owned();
+    for method in ["GET", "HEAD"] {
+        let again = fetch(relay.address, method, "/web", &[("If-None-Match", &etag)], b"");
+        assert_eq!((again.status, again.body.len(), again.field("etag")), (304, 0, Some(etag.as_str())), "{method}");
+    }
+    assert_eq!(relay.get("/web", &[("If-None-Match", "W/\"0-0\"")]).status, 200);
+    let head = fetch(relay.address, "HEAD", "/web", &[], b"");
+    assert_eq!((head.status, head.field("content-length")), (200, page.field("content-length")));
+}
+
+#[test]
+fn long_lists_and_pages_are_compressed_for_those_who_can_read_it_and_streams_never() {
+    let upstream = Upstream::start(|_| json(200, &message(&"m".repeat(3000), 1, 1)));
+    let (relay, key) = Relay::with_upstream(&upstream);
+    for number in 0..10 {
+        relay.add_key(&format!("key {number}"));
+    }
+    let bearer = format!("Bearer {}", relay.token());
+    let list =
+        |accepted: &str| relay.get("/admin/api-keys", &[("Authorization", &bearer), ("Accept-Encoding", accepted)]);
+    let (plain, small) = (list("identity"), list("br;q=1.0, gzip;q=0.8"));
+    assert_eq!((plain.field("content-encoding"), small.field("content-encoding")), (None, Some("gzip")));
+    assert!(small.body.len() * 3 < plain.body.len());
+    assert!(small.fields.iter().any(|(name, value)| name == "Vary" && value == "Accept-Encoding"));
+    assert_eq!(small.field("etag"), plain.field("etag"));
+    let mut inflated = Vec::new();
+    std::io::copy(&mut flate2::read::GzDecoder::new(small.body.as_slice()), &mut inflated).unwrap();
+    assert_eq!(inflated, plain.body);
+    assert_eq!(list("gzip;q=0, *").field("content-encoding"), None);
+    assert_eq!(relay.get("/api/health", &[("Accept-Encoding", "gzip")]).field("content-encoding"), None);
+    let fields = [("x-api-key", key.clear.as_str()), ("Accept-Encoding", "gzip")];
+    let relayed = relay.post("/api/v1/messages", &fields, REQUEST);
+    assert_eq!((relayed.status, relayed.field("content-encoding")), (200, None));
+}
+
+#[test]
+fn bodies_that_are_not_read_here_are_415() {
+    let relay = Start::new().run();
+    let login = |fields: &[(&str, &str)]| relay.post("/web/auth/login", fields, b"{}");
+    for fields in [
+        [("Content-Type", "application/json"), ("Content-Encoding", "gzip")],
+        [("Content-Type", "application/json; charset=utf-16"), ("Accept", "*/*")],
+    ] {
+        let answer = login(&fields);
+        assert_eq!(answer.status, 415, "{fields:?}");
+        assert_eq!(answer.json()["requestId"].as_str(), answer.field("x-request-id"));
+    }
+    let named = [("Content-Type", "Application/JSON; Charset=\"UTF-8\""), ("Content-Encoding", "identity")];
+    assert_eq!(login(&named).json()["error"], "Missing credentials");
+}
+
+#[test]
+fn cleaning_up_removes_nothing_that_an_admin_made() {
+    let relay = Start::new().run();
+    let key = relay.add_key_with(&value!({ "name": "over", "expiresAt": "2020-01-01T00:00:00.000Z" }));
+    let cleaned = relay.admin("POST", "/admin/cleanup", &Value::Null);
+    assert_eq!(
+        cleaned.text(),
+        r#"{"success":true,"message":"Cleanup completed","data":{"expiredKeysRemoved":0,"errorAccountsReset":0}}"#
+    );
+    assert_eq!(relay.message(&key, REQUEST).json()["message"], "API key has expired");
+    let counts = relay.get("/metrics", &[]).json();
+    assert_eq!((&counts["totalApiKeys"], &counts["totalClaudeAccounts"]), (&1.into(), &0.into()));
+}
