@@ -12,6 +12,7 @@ mod key_routes;
 mod keys;
 mod metrics;
 mod process;
+mod registry;
 mod relayed;
 mod router;
 mod session;
@@ -31,6 +32,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+/// The target of log lines about the admin's door: logins, refusals, password changes. They have a file of their own.
+pub const SECURITY_LOG: &str = "claude_relay::security";
+
 /// Everything that handlers share.
 pub struct Server {
     pub(crate) config: Config,
@@ -42,6 +46,7 @@ pub struct Server {
     pub(crate) give_up: Arc<AtomicBool>,
     /// The file with the made-up first password, removed when it is changed.
     pub(crate) first_password_file: PathBuf,
+    registry: registry::Registry,
     fields: fields::Template,
 }
 
@@ -58,6 +63,7 @@ impl Server {
             started: Instant::now(),
             give_up: Arc::default(),
             first_password_file,
+            registry: registry::Registry::new(),
             fields,
         }
     }
@@ -100,6 +106,7 @@ impl Server {
         if !answer.body.is_empty() {
             fields.push("Content-Type", answer.content_type);
         }
+        self.registry.count(head.method(), head.path(), answer.status);
         log::debug!("answered id={request_id} {} {} status={}", head.method(), head.path(), answer.status);
         if let Err(error) = exchange.answer(answer.status, fields, &answer.body) {
             log::debug!("id={request_id} the client left before its answer: {error}");

@@ -43,6 +43,7 @@ pub(crate) fn identify(server: &Server, head: &Head) -> Result<ApiKey, Whole> {
 /// has started it belongs to the client.
 pub(crate) fn serve(server: &Server, mut exchange: Exchange, purpose: Purpose, request_id: &str) {
     let head = exchange.head_arc();
+    let mut running = server.registry.relay_runs();
     let (at, at_ms) = (Instant::now(), now_ms());
     let opened = open(server, &mut exchange, &head, request_id, |model| Tag {
         request_id: request_id.to_owned(),
@@ -52,7 +53,10 @@ pub(crate) fn serve(server: &Server, mut exchange: Exchange, purpose: Purpose, r
         purpose,
     });
     match opened {
-        Ok(answer) => pass_on(server, exchange, &head, answer, request_id),
+        Ok(answer) => {
+            running.has_answer();
+            pass_on(server, exchange, &head, answer, request_id);
+        }
         Err(refusal) => {
             log::warn!("refused id={request_id} {} status={}", head.path(), refusal.status);
             server.answer(exchange, request_id, refusal);
@@ -130,7 +134,9 @@ fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer,
             fields.push(name, value);
         }
     }
+    let count = |status| server.registry.count(head.method(), head.path(), status);
     if answer.is_stream() {
+        count(answer.status());
         // Proxies in front of the relay must not hold events back.
         fields.push("X-Accel-Buffering", "no");
         let mut reply = exchange.begin(answer.status(), fields, None);
@@ -142,6 +148,7 @@ fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer,
     // A whole answer that breaks off before its first piece can still be told as an error.
     match answer.next_piece().map(|piece| piece.map(<[u8]>::to_vec)) {
         Ok(first) => {
+            count(answer.status());
             let mut reply = exchange.begin(answer.status(), fields, answer.length());
             let sent = first.map_or(Ok(()), |piece| reply.write(&piece));
             if sent.is_ok() {
