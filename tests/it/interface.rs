@@ -170,3 +170,30 @@ fn the_log_is_kept_in_files_and_the_admins_door_has_one_of_its_own() {
     assert!(read("claude-relay-20").contains(r#"made API key "a\nb""#));
     assert!(!read("claude-relay-20").contains("wrong"));
 }
+
+#[test]
+fn every_route_is_found_in_any_case_with_a_trailing_slash_and_by_head() {
+    let relay = Start::new().run();
+    let (bearer, key) = (format!("Bearer {}", relay.token()), relay.add_key("k"));
+    for (method, pattern, guard) in claude_relay::server::routes().filter(|(method, ..)| *method == "GET") {
+        let credential = match guard {
+            claude_relay::server::Guard::Key => ("x-api-key", key.clear.as_str()),
+            _ => ("Authorization", bearer.as_str()),
+        };
+        let target = pattern.replace(":file", "page.css").replace(":keyId", &key.id);
+        if target.contains(':') {
+            continue;
+        }
+        let plain = fetch(relay.address, method, &target, &[credential], b"");
+        let head = fetch(relay.address, "HEAD", &target, &[credential], b"");
+        if pattern != "/" {
+            assert_eq!(head.status, plain.status, "{pattern}");
+            assert_eq!(head.field("content-type"), plain.field("content-type"), "{pattern}");
+            let other = format!("{}/", target.replace("/admin", "/ADMIN").replace("/api", "/Api"));
+            assert_eq!(fetch(relay.address, method, &other, &[credential], b"").status, plain.status, "{other}");
+        }
+        assert_eq!(head.body.len(), 0);
+        assert_ne!(plain.status, 404, "{pattern}");
+    }
+    assert_eq!(fetch(relay.address, "PATCH", "/health", &[], b"").status, 404);
+}
