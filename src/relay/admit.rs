@@ -90,19 +90,24 @@ impl Caller {
 /// window, also if its body turns out to be wrong, as in the original. `at_ms` is when it arrived, which its ledger line
 /// will say too.
 ///
+/// Without windows the request is not counted.
+///
 /// # Errors
 /// Why the caller is refused.
 pub(super) fn admit(
     store: &Store,
     permits: &Arc<Permits>,
-    windows: &Windows,
+    windows: Option<&Windows>,
     prefix: &str,
     clear: Option<&str>,
     at_ms: i64,
 ) -> std::result::Result<Caller, Refused> {
     let key = identify(store, prefix, clear)?;
     let permit = permits.take(&key)?;
-    let counted = windows.count(store, &key, at_ms)?;
+    let counted = match windows {
+        Some(windows) => windows.count(store, &key, at_ms)?,
+        None => None,
+    };
     Ok(Caller { key, permit: Some(permit), counted })
 }
 

@@ -101,8 +101,10 @@ impl Relay {
     ///
     /// # Errors
     /// Why the caller is refused.
-    pub fn admit(&self, key: Option<&str>, at_ms: i64) -> std::result::Result<Caller, Refused> {
-        admit::admit(&self.store, &self.permits, &self.windows, &self.settings.api_key_prefix, key, at_ms)
+    pub fn admit(&self, key: Option<&str>, purpose: Purpose, at_ms: i64) -> std::result::Result<Caller, Refused> {
+        // Asking what a message would cost uses nothing of a window.
+        let windows = (purpose == Purpose::Message).then_some(&self.windows);
+        admit::admit(&self.store, &self.permits, windows, &self.settings.api_key_prefix, key, at_ms)
     }
 
     /// Requests of a key that run now.

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Models that are counted by name: clients choose the names, so their number is bounded.
 const MODELS_MAX: usize = 64;
+/// Longest name, in bytes.
+const NAME_BYTES_MAX: usize = 100;
 /// The name under which all further models are counted.
 const OTHER: &str = "other";
 
@@ -18,6 +20,8 @@ pub struct Totals {
 impl Totals {
     /// Counts one answer. Called once a request, at its end.
     pub(super) fn add(&self, model: &str, tokens: &Tokens) {
+        let model = model.get(..NAME_BYTES_MAX).unwrap_or(model);
+        let model = if model.len() > NAME_BYTES_MAX { OTHER } else { model };
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let is_room = models.len() < MODELS_MAX || models.contains_key(model);
         let sum = models.entry(if is_room { model } else { OTHER }.to_owned()).or_default();

@@ -1,11 +1,11 @@
 //! `/web/auth/*`: the admin's login and what a session can do to itself. Wording and bodies are the contract's (section 9).
 
-use super::Server;
 use super::address;
 use super::call::{Answer, Call};
 use super::dialect::plain;
 use super::session::{self, Life};
 use super::throttle::Attempt;
+use super::{SECURITY_LOG, Server};
 use crate::error::Error;
 use crate::model::time::iso;
 use crate::store::Session;
@@ -46,12 +46,14 @@ pub(crate) fn login(server: &Server, call: &Call) -> Outcome {
     let hash = server.store.admin_password_hash(username).map_err(&failed)?;
     let is_right = is_password(password, hash.as_deref().unwrap_or(NOBODY));
     if !(is_right && hash.is_some()) {
-        log::warn!("a login failed");
+        // A name that nobody has may be a password in the wrong field.
+        let name = if hash.is_some() { username } else { "an unknown name" };
+        log::warn!(target: SECURITY_LOG, "a login failed for {name:?}");
         return Err(plain(401, "Invalid credentials", "Invalid username or password"));
     }
     attempt.succeeded();
     let token = server.store.create_session(username).map_err(&failed)?;
-    log::info!("the admin logged in");
+    log::info!(target: SECURITY_LOG, "{username:?} logged in");
     let timeout_ms = server.session_timeout_ms();
     let body = json!({
         "success": true, "token": token, "expiresIn": timeout_ms, "username": username, "message": "Login successful",
@@ -117,13 +119,14 @@ pub(crate) fn change_password(server: &Server, call: &Call) -> Outcome {
     let attempt = attempt(server, call, &session.username)?;
     let hash = server.store.admin_password_hash(&session.username).map_err(&failed)?;
     if !hash.is_some_and(|hash| is_password(before, &hash)) {
+        log::warn!(target: SECURITY_LOG, "{:?} gave a wrong password to change it", session.username);
         return Err(plain(401, "Invalid current password", "Current password is incorrect"));
     }
     attempt.succeeded();
     let hash = hash_password(after).map_err(&failed)?;
     server.store.change_admin(&session.username, username, &hash).map_err(&failed)?;
     forget_first_password(server);
-    log::info!("the admin changed the password");
+    log::info!(target: SECURITY_LOG, "{:?} changed the password; the name is now {username:?}", session.username);
     let body = json!({
         "success": true, "message": "Password changed successfully. Please login again.", "newUsername": username,
     });

@@ -15,6 +15,7 @@ mod limiter;
 mod metrics;
 mod money;
 mod process;
+mod registry;
 mod relayed;
 mod router;
 mod session;
@@ -38,6 +39,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+/// The target of log lines about the admin's door: logins, refusals, password changes. They have a file of their own.
+pub const SECURITY_LOG: &str = "claude_relay::security";
+
 /// Everything that handlers share.
 pub struct Server {
     pub(crate) config: Config,
@@ -51,6 +55,7 @@ pub struct Server {
     pub(crate) first_password_file: PathBuf,
     pub(crate) throttle: throttle::Throttle,
     address_limit: limiter::AddressLimit,
+    registry: registry::Registry,
     fields: fields::Template,
 }
 
@@ -70,6 +75,7 @@ impl Server {
             first_password_file,
             throttle: throttle::Throttle::default(),
             address_limit,
+            registry: registry::Registry::new(),
             fields,
         }
     }
@@ -144,6 +150,7 @@ impl Server {
         if !answer.body.is_empty() {
             fields.push("Content-Type", answer.content_type);
         }
+        self.registry.count(head.method(), head.path(), answer.status);
         log::debug!("answered id={request_id} {} {} status={}", head.method(), head.path(), answer.status);
         if let Err(error) = exchange.answer(answer.status, fields, &answer.body) {
             log::debug!("id={request_id} the client left before its answer: {error}");

@@ -43,11 +43,15 @@ pub(crate) fn identify(server: &Server, head: &Head) -> Result<ApiKey, Whole> {
 /// has started it belongs to the client.
 pub(crate) fn serve(server: &Server, mut exchange: Exchange, purpose: Purpose, request_id: &str) {
     let head = exchange.head_arc();
+    let mut running = server.registry.relay_runs();
     let (at, at_ms) = (Instant::now(), now_ms());
     let tag = |model| Tag { request_id: request_id.to_owned(), at_ms, at, model, purpose };
-    let opened = open(server, &mut exchange, &head, request_id, at_ms, tag);
+    let opened = open(server, &mut exchange, &head, request_id, (purpose, at_ms), tag);
     match opened {
-        Ok(answer) => pass_on(server, exchange, &head, answer, request_id),
+        Ok(answer) => {
+            running.has_answer();
+            pass_on(server, exchange, &head, answer, request_id);
+        }
         Err(refusal) => {
             log::warn!("refused id={request_id} {} status={}", head.path(), refusal.status);
             server.answer(exchange, request_id, refusal);
@@ -61,11 +65,11 @@ fn open(
     exchange: &mut Exchange,
     head: &Head,
     request_id: &str,
-    at_ms: i64,
+    (purpose, at_ms): (Purpose, i64),
     tag: impl FnOnce(Option<String>) -> Tag,
 ) -> Result<Answer, Whole> {
     let refused = |refused: Refused| dialect::refused(&refused);
-    let caller = server.relay.admit(key_of(head), at_ms).map_err(refused)?;
+    let caller = server.relay.admit(key_of(head), purpose, at_ms).map_err(refused)?;
     let bytes_max = server.config.request_body_bytes_max;
     let limit = format!("{}MB", bytes_max / (1024 * 1024));
     let body = exchange.read_body(bytes_max).map_err(|error| body_refused(&error, &limit))?;
@@ -126,7 +130,9 @@ fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer,
             fields.push(name, value);
         }
     }
+    let count = |status| server.registry.count(head.method(), head.path(), status);
     if answer.is_stream() {
+        count(answer.status());
         // Proxies in front of the relay must not hold events back.
         fields.push("X-Accel-Buffering", "no");
         let mut reply = exchange.begin(answer.status(), fields, None);
@@ -139,6 +145,7 @@ fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer,
     let (status, length) = (answer.status(), answer.length());
     match answer.next_piece() {
         Ok(first) => {
+            count(status);
             let mut reply = exchange.begin(status, fields, length);
             if first.map_or(Ok(()), |piece| reply.write(piece)).is_ok() {
                 pump(server, &mut answer, reply, request_id);

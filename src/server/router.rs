@@ -137,12 +137,22 @@ pub(crate) fn find(method: &str, path: &str) -> Found {
     }
     let path = path.strip_suffix('/').unwrap_or(path);
     for route in ROUTES {
-        let is_method = route.method == method || (method == "HEAD" && route.method == "GET");
-        if is_method && matches(route.path, path) {
+        if serves(route, method, path) {
             return parameters(route, path);
         }
     }
     Found::Nothing
+}
+
+/// The number of the route that serves a path, in the order of [`routes`].
+pub(crate) fn number(method: &str, path: &str) -> Option<usize> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    ROUTES.iter().position(|route| serves(route, method, path))
+}
+
+fn serves(route: &Route, method: &str, path: &str) -> bool {
+    let is_method = route.method == method || (method == "HEAD" && route.method == "GET");
+    is_method && matches(route.path, path)
 }
 
 fn matches(pattern: &str, path: &str) -> bool {

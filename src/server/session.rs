@@ -1,8 +1,8 @@
 //! The admin's guard. An [`Admin`] exists only as the proof of a session that a login has made and that is still alive.
 
-use super::Server;
 use super::call::Answer;
 use super::dialect::plain;
+use super::{SECURITY_LOG, Server};
 use crate::http::Head;
 use crate::model::time::now_ms;
 use crate::store::Session;
@@ -72,6 +72,12 @@ pub(crate) fn raw_token(head: &Head) -> Option<String> {
 /// # Errors
 /// The contract's 401s (section 10); 403 for a page of another origin that rides on the cookie; 500 if the store fails.
 pub(crate) fn admin(server: &Server, head: &Head) -> Result<Admin, Answer> {
+    check(server, head).inspect_err(|refusal| {
+        log::warn!(target: SECURITY_LOG, "refused {} {:?} status={}", head.method(), head.path(), refusal.status);
+    })
+}
+
+fn check(server: &Server, head: &Head) -> Result<Admin, Answer> {
     let Some(token) = token(head) else {
         return Err(plain(401, "Missing admin token", "Please provide an admin token"));
     };

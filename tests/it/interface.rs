@@ -1,9 +1,9 @@
 //! What the interface has beyond the original's routes, and what HTTP itself asks of every answer.
 
 use crate::harness::client::fetch;
-use crate::harness::relay::Start;
+use crate::harness::relay::{ADMIN, Start};
 use crate::harness::upstream::json;
-use crate::harness::{Relay, Upstream};
+use crate::harness::{Relay, Upstream, eventually};
 use crate::samples::{REQUEST, message};
 use serde_json::{Value, json as value};
 
@@ -101,4 +101,99 @@ fn cleaning_up_removes_nothing_that_an_admin_made() {
     assert_eq!(relay.message(&key, REQUEST).json()["message"], "API key has expired");
     let counts = relay.get("/metrics", &[]).json();
     assert_eq!((&counts["totalApiKeys"], &counts["totalClaudeAccounts"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn prometheus_reads_what_was_served_and_others_the_originals_json() {
+    let upstream = Upstream::start(|_| json(200, &message("m\\\\1\\\"", 5, 6)));
+    let (relay, key) = Relay::with_upstream(&upstream);
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+    assert_eq!(relay.get("/no/such/route", &[]).status, 404);
+    let accepts = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+    let page = || relay.get("/metrics", &[("Accept", accepts)]);
+    eventually("the request is over", || page().text().contains("claude_relay_relaying 0"));
+    let page = page();
+    assert_eq!(page.field("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = page.text();
+    for line in [
+        r#"claude_relay_http_requests_total{method="POST",route="/api/v1/messages",status="2xx"} 1"#,
+        r#"claude_relay_http_requests_total{method="",route="none",status="4xx"} 1"#,
+        "claude_relay_relaying 0",
+        r#"claude_relay_request_seconds_bucket{le="+Inf"} 1"#,
+        "claude_relay_first_byte_seconds_count 1",
+        r#"claude_relay_tokens_total{model="m\\1\"",kind="output"} 6"#,
+        r#"claude_relay_accounts{state="active"} 1"#,
+        r#"claude_relay_workers{pool="relay"} 32"#,
+        r#"claude_relay_refused_total{why="malformed"} 0"#,
+        "claude_relay_ledger_waiting 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    for accepts in ["*/*", "application/json", "application/json, text/plain"] {
+        assert_eq!(relay.get("/metrics", &[("Accept", accepts)]).json()["totalApiKeys"], 1, "{accepts}");
+    }
+}
+
+#[test]
+fn a_metrics_token_closes_both_forms() {
+    let relay = Start::new().with("METRICS_TOKEN", "a-token-of-sixteen").run();
+    for accepts in ["*/*", "text/plain"] {
+        let with = |token: &str| {
+            let bearer = format!("Bearer {token}");
+            relay.get("/metrics", &[("Accept", accepts), ("Authorization", &bearer)]).status
+        };
+        assert_eq!((with("a-token-of-sixteen"), with("a-token-of-sixteem"), with("")), (200, 401, 401), "{accepts}");
+        assert_eq!(relay.get("/metrics", &[("Accept", accepts)]).status, 401);
+    }
+}
+
+#[test]
+fn the_log_is_kept_in_files_and_the_admins_door_has_one_of_its_own() {
+    let relay = Start::new().run();
+    assert_eq!(relay.login("some\nbody", "wrong").status, 401);
+    assert_eq!(relay.login(ADMIN.0, "wrong").status, 401);
+    relay.add_key("a\nb");
+    assert_eq!(relay.get("/admin/api-keys", &[]).status, 401);
+    let read = |kind: &str| {
+        let folder = relay.folder.0.join("data/logs");
+        let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let path = files.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(kind)).unwrap();
+        std::fs::read_to_string(path).unwrap()
+    };
+    for kind in ["security-20", "claude-relay-20"] {
+        let text = read(kind);
+        assert!(text.contains(r#"[WARN] a login failed for "an unknown name""#), "{text}");
+        assert!(text.contains(r#"[WARN] a login failed for "keeper""#), "{text}");
+        assert!(text.contains(r#"[WARN] refused GET "/admin/api-keys" status=401"#), "{text}");
+    }
+    assert!(!read("security-20").contains("answered id="));
+    assert!(read("claude-relay-20").contains(r#"made API key "a\nb""#));
+    assert!(!read("claude-relay-20").contains("wrong"));
+}
+
+#[test]
+fn every_route_is_found_in_any_case_with_a_trailing_slash_and_by_head() {
+    let relay = Start::new().run();
+    let (bearer, key) = (format!("Bearer {}", relay.token()), relay.add_key("k"));
+    for (method, pattern, guard) in claude_relay::server::routes().filter(|(method, ..)| *method == "GET") {
+        let credential = match guard {
+            claude_relay::server::Guard::Key => ("x-api-key", key.clear.as_str()),
+            _ => ("Authorization", bearer.as_str()),
+        };
+        let target = pattern.replace(":file", "page.css").replace(":keyId", &key.id);
+        if target.contains(':') {
+            continue;
+        }
+        let plain = fetch(relay.address, method, &target, &[credential], b"");
+        let head = fetch(relay.address, "HEAD", &target, &[credential], b"");
+        if pattern != "/" {
+            assert_eq!(head.status, plain.status, "{pattern}");
+            assert_eq!(head.field("content-type"), plain.field("content-type"), "{pattern}");
+            let other = format!("{}/", target.replace("/admin", "/ADMIN").replace("/api", "/Api"));
+            assert_eq!(fetch(relay.address, method, &other, &[credential], b"").status, plain.status, "{other}");
+        }
+        assert_eq!(head.body.len(), 0);
+        assert_ne!(plain.status, 404, "{pattern}");
+    }
+    assert_eq!(fetch(relay.address, "PATCH", "/health", &[], b"").status, 404);
 }

@@ -72,8 +72,9 @@ fn no_secret_is_in_the_log_at_any_level_nor_in_the_clear_in_the_data_folder() {
     // Its database closes after its last log line.
     relay.process.wait().unwrap();
     eventually("the log has its last line", || relay.log().contains("stopped"));
-    for file in std::fs::read_dir(relay.folder.0.join("data")).unwrap() {
-        let path = file.unwrap().path();
+    let files = |folder: &str| std::fs::read_dir(relay.folder.0.join(folder)).unwrap();
+    let paths = files("data").chain(files("data/logs")).map(|entry| entry.unwrap().path());
+    for path in paths.filter(|path| path.is_file()) {
         let content = std::fs::read(&path).unwrap();
         for secret in &secrets {
             let is_in = content.windows(secret.len()).any(|window| window == secret.as_bytes());
