@@ -21,14 +21,18 @@ const HOP_BY_HOP: [&str; 11] = [
 ];
 
 /// The client's credentials and what tells of its network; never sent up.
-const PRIVATE: [&str; 9] = [
+const PRIVATE: [&str; 13] = [
     "api-key",
     "authorization",
     "cookie",
     "forwarded",
     "host",
+    "true-client-ip",
+    "via",
     "x-admin-token",
     "x-api-key",
+    "x-client-ip",
+    "x-cluster-client-ip",
     "x-forwarded",
     "x-real-ip",
 ];
@@ -74,7 +78,9 @@ pub fn upward<'a>(
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let stays = is_hop_by_hop(name, &connection)
             || PRIVATE.iter().any(|private| is(private))
-            || starts_with_ignore_case(name, "x-forwarded-")
+            || ["x-forwarded-", "x-original-forwarded-", "cf-"]
+                .iter()
+                .any(|start| starts_with_ignore_case(name, start))
             || is("accept-encoding");
         if stays {
             continue;

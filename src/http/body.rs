@@ -83,7 +83,13 @@ impl Drop for Loan {
 
 /// Reads the body that belongs to `head`. The connection's inbox is then at the first byte behind it.
 #[inline(never)]
-pub(super) fn read(front: &Arc<Front>, conn: &mut Conn, head: &Head, bytes_max: u64) -> Result<Body, BodyError> {
+pub(super) fn read(
+    front: &Arc<Front>,
+    conn: &mut Conn,
+    head: &Head,
+    bytes_max: u64,
+    time_max: Duration,
+) -> Result<Body, BodyError> {
     let announced = head.content_length();
     if announced.is_some_and(|length| length > bytes_max) {
         return Err(BodyError::TooLarge);
@@ -94,7 +100,7 @@ pub(super) fn read(front: &Arc<Front>, conn: &mut Conn, head: &Head, bytes_max: 
     }
     let now = Instant::now();
     let store = Store { bytes: Vec::new(), loan: Loan { front: front.clone(), taken: 0 } };
-    let mut reader = Reader { limits: &front.limits, conn, started: now, last_came: now, store };
+    let mut reader = Reader { limits: &front.limits, conn, started: now, time_max, last_came: now, store };
     match announced {
         Some(length) => reader.read_known(usize::try_from(length).map_err(|_| BodyError::TooLarge)?)?,
         None => reader.read_chunked(usize::try_from(bytes_max).unwrap_or(usize::MAX))?,
@@ -124,6 +130,7 @@ struct Reader<'a> {
     limits: &'a Limits,
     conn: &'a mut Conn,
     started: Instant,
+    time_max: Duration,
     last_came: Instant,
     store: Store,
 }
@@ -187,7 +194,7 @@ impl Reader<'_> {
     /// Waits for more bytes, until the average rate would fall below the least one.
     fn wait(&self) -> Result<(), BodyError> {
         let earned = Duration::from_secs(self.store.bytes.len() as u64 / self.limits.body_rate_min.max(1));
-        let by_rate = self.started + self.limits.body_grace.max(earned);
+        let by_rate = self.started + self.limits.body_grace.max(earned).min(self.time_max);
         let left = by_rate.min(self.last_came + self.limits.body_idle).saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(BodyError::TooSlow);

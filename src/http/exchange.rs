@@ -51,8 +51,8 @@ impl Exchange {
     /// Reads the whole body, of at most `bytes_max` bytes; a longer one that is announced is refused before anything is
     /// read. Tells a client that waits for it to go on (`Expect: 100-continue`, RFC 9110 section 10.1.1). Chunks are
     /// joined, trailers dropped. Empty if there is no body or it was read before. After an error the request can still
-    /// be answered; the connection will be closed.
-    pub fn read_body(&mut self, bytes_max: u64) -> Result<Body, BodyError> {
+    /// be answered; the connection will be closed. `time_max` bounds it as a whole, beside the least rate.
+    pub fn read_body(&mut self, bytes_max: u64, time_max: Duration) -> Result<Body, BodyError> {
         let wire = &mut self.wire;
         let Some(conn) = wire.conn.as_mut() else { return Err(BodyError::Gone) };
         match wire.unread {
@@ -60,7 +60,7 @@ impl Exchange {
             Unread::Part => return Err(BodyError::Malformed),
             Unread::All => wire.unread = Unread::Part,
         }
-        let body = body::read(&wire.front, conn, &wire.head, bytes_max)?;
+        let body = body::read(&wire.front, conn, &wire.head, bytes_max, time_max)?;
         wire.unread = Unread::None;
         Ok(body)
     }

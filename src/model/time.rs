@@ -110,7 +110,7 @@ pub fn hours_between(start_ms: i64, end_ms: i64, zone: &TimeZone) -> Vec<i64> {
     let last = Buckets::of(end_ms, zone).hour;
     let mut hour = Buckets::of(start_ms, zone).hour;
     let mut hours = Vec::new();
-    while hour <= last {
+    while hour <= last && start_ms <= end_ms {
         hours.push(hour);
         // Where clocks change by half an hour, an hour after the beginning of a local hour is no beginning.
         let next = Buckets::of((hour + 3600) * 1000, zone).hour;

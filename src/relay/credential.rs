@@ -7,17 +7,30 @@ use crate::model::time::now_ms;
 use crate::model::{Account, AccountKind, Sensitive};
 use crate::store::{Store, TokenPair};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 /// An access token is refreshed this long before its end, as in the original.
 const REFRESH_AHEAD_MS: i64 = 60_000;
 /// The largest answer of a token endpoint that is read, in bytes.
 pub(super) const GRANT_BYTES_MAX: u64 = 64 * 1024;
 
-/// One lock an account, so that a single-use refresh token is never sent twice.
+/// After a failed refresh the endpoint is left alone for this long.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// One turn an account, so that a single-use refresh token is never sent twice.
 #[derive(Default)]
 pub(super) struct Credentials {
-    refreshing: Mutex<HashMap<i64, Arc<Mutex<()>>>>,
+    turns: Mutex<HashMap<i64, Arc<Mutex<Turn>>>>,
+}
+
+/// What is known of an account's refreshes. Whoever holds it may refresh.
+#[derive(Default)]
+struct Turn {
+    /// When the last one failed, if none has succeeded since.
+    failed_at: Option<Instant>,
+    /// A pair that was granted and could not yet be kept, with the refresh token that was spent for it.
+    unsaved: Option<(Sensitive, TokenPair)>,
 }
 
 impl Credentials {
@@ -50,20 +63,32 @@ impl Credentials {
         if let Some(token) = fresh(account) {
             return Ok(token);
         }
-        let lock = self.lock_of(account);
-        let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = Instant::now();
+        let turn = self.turn_of(account);
+        let mut turn = match (turn.try_lock(), living(account)) {
+            (Ok(turn), _) => turn,
+            // Somebody refreshes already; until then the old token does.
+            (Err(TryLockError::WouldBlock), Some(token)) => return Ok(token),
+            (Err(_), _) => turn.lock().unwrap_or_else(PoisonError::into_inner),
+        };
         // Another worker may have refreshed while this one waited.
         let account =
             store.account_by_id(&account.id).ok_or_else(|| Error::new(Kind::NoAccount, "Account not found"))?;
         if let Some(token) = fresh(&account) {
             return Ok(token);
         }
-        match refresh(&account, store, upstream, token_url) {
+        // Those who waited share a failure: each trying again, they would wait for one another without end.
+        let has_failed = turn.failed_at.is_some_and(|at| at > asked || at.elapsed() < RETRY_AFTER);
+        let refreshed = if has_failed {
+            Err(Error::new(Kind::Upstream, "Token refresh failed a moment ago"))
+        } else {
+            refresh(&mut turn, &account, store, upstream, token_url)
+        };
+        match refreshed {
             Ok(pair) => Ok(pair.access_token),
             Err(error) => {
-                log::warn!("account {} was not refreshed: {error}", account.name);
-                let alive = account.expires_at_ms.is_none_or(|end| end > now_ms());
-                account.access_token.clone().filter(|_| alive).ok_or(error)
+                log::warn!("account {:?} was not refreshed: {error}", account.name);
+                living(&account).ok_or(error)
             }
         }
     }
@@ -80,15 +105,15 @@ impl Credentials {
         token_url: &str,
     ) -> Result<TokenPair> {
         let find = || store.account_by_id(id).ok_or_else(|| Error::not_found("Account not found"));
-        let lock = self.lock_of(&*find()?);
-        let _turn = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read under the lock: what another worker has put in place meanwhile is what must be sent.
-        refresh(&*find()?, store, upstream, token_url)
+        let turn = self.turn_of(&*find()?);
+        let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read in turn: what another worker has put in place meanwhile is what must be sent.
+        refresh(&mut turn, &*find()?, store, upstream, token_url)
     }
 
-    fn lock_of(&self, account: &Account) -> Arc<Mutex<()>> {
-        let mut locks = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(locks.entry(account.seq).or_default())
+    fn turn_of(&self, account: &Account) -> Arc<Mutex<Turn>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(account.seq).or_default())
     }
 }
 
@@ -98,10 +123,48 @@ fn fresh(account: &Account) -> Option<Sensitive> {
     account.access_token.clone().filter(|_| lives)
 }
 
-fn refresh(account: &Account, store: &Store, upstream: &Upstream, token_url: &str) -> Result<TokenPair> {
+/// The access token, if its life is not over.
+fn living(account: &Account) -> Option<Sensitive> {
+    let lives = account.expires_at_ms.is_none_or(|end| end > now_ms());
+    account.access_token.clone().filter(|_| lives)
+}
+
+fn refresh(
+    turn: &mut Turn,
+    account: &Account,
+    store: &Store,
+    upstream: &Upstream,
+    token_url: &str,
+) -> Result<TokenPair> {
+    let refreshed = granted(turn, account, store, upstream, token_url).and_then(|(spent, pair)| {
+        // Kept before it is used, and kept in mind until then: what was spent for it is worth nothing any more.
+        turn.unsaved = Some((spent.clone(), pair.clone()));
+        let is_current = store.rotate_tokens(&account.id, &spent, &pair)?;
+        turn.unsaved = None;
+        if is_current {
+            log::info!("account {:?} refreshed its access token", account.name);
+            return Ok(pair);
+        }
+        Err(Error::new(Kind::Upstream, "The account was signed in anew meanwhile, try again"))
+    });
+    turn.failed_at = refreshed.is_err().then(Instant::now);
+    refreshed
+}
+
+/// What the endpoint grants for the account's refresh token, or granted before; and the token that was spent.
+fn granted(
+    turn: &mut Turn,
+    account: &Account,
+    store: &Store,
+    upstream: &Upstream,
+    token_url: &str,
+) -> Result<(Sensitive, TokenPair)> {
     let Some(refresh_token) = &account.refresh_token else {
         return Err(Error::new(Kind::NoAccount, "No refresh token available - manual token update required"));
     };
+    if let Some(kept) = turn.unsaved.take().filter(|(spent, _)| spent == refresh_token) {
+        return Ok(kept);
+    }
     let body = oauth::refresh_request(refresh_token.expose());
     let answer = upstream.fetch(&Call::json(token_url, &body, account.proxy.as_ref()), GRANT_BYTES_MAX)?;
     match oauth::read_grant(answer.status, &answer.body) {
@@ -112,13 +175,11 @@ fn refresh(account: &Account, store: &Store, upstream: &Upstream, token_url: &st
                 expires_at_ms: grant.expires_in_s.map(|seconds| now_ms().saturating_add(seconds.saturating_mul(1000))),
                 scopes: grant.scopes,
             };
-            store.rotate_tokens(&account.id, &pair)?;
-            log::info!("account {} refreshed its access token", account.name);
-            Ok(pair)
+            Ok((refresh_token.clone(), pair))
         }
         Err(Denial::InvalidGrant) => {
             let message = "The refresh token is no longer valid: sign in again";
-            store.mark_account_error(&account.id, message)?;
+            store.mark_account_error(&account.id, refresh_token, message)?;
             Err(Error::new(Kind::NoAccount, message))
         }
         Err(Denial::Other(reason)) => Err(Error::new(Kind::Upstream, format!("Token refresh failed: {reason}"))),

@@ -125,6 +125,23 @@ impl Answer {
         }
     }
 
+    /// Ends an answer that broke off: the ledger gets its line, and the permit is free, before the client is told. `told` is
+    /// the status of the answer that it gets instead, if none has begun.
+    ///
+    /// # Errors
+    /// The ledger line could not be kept.
+    pub fn end(&mut self, told: Option<u16>) -> Result<()> {
+        if let Some(status) = told {
+            self.meter.line.status = status;
+        }
+        if let Body::Stream(stream) = &self.body
+            && !self.meter.is_settled
+        {
+            self.meter.take_stream(&stream.scanner);
+        }
+        self.meter.settle_and_wait()
+    }
+
     /// The next piece for the client; `None` is the end, and then the ledger has its line.
     ///
     /// # Errors
@@ -240,7 +257,7 @@ impl Meter {
     }
 
     fn take(&mut self, usage: &usage::Usage, model: Option<String>) {
-        self.line.model = model.unwrap_or_default();
+        self.line.model = model.map(|model| shortened(&model)).unwrap_or_default();
         self.line.tokens = Some(Tokens {
             input: count(usage.input_tokens),
             output: count(usage.output_tokens),
@@ -255,6 +272,7 @@ impl Meter {
     }
 
     fn settle_and_wait(&mut self) -> Result<()> {
+        self.caller.leave();
         if self.is_settled {
             return Ok(());
         }
@@ -263,14 +281,14 @@ impl Meter {
 
     fn settle(&mut self) -> crate::store::Receipt {
         self.is_settled = true;
-        self.caller.leave();
         let mut line = std::mem::take(&mut self.line);
         if line.model.is_empty() {
-            line.model = self.tag.model.clone().unwrap_or_else(|| "unknown".to_owned());
+            line.model = self.tag.model.as_deref().map_or_else(|| "unknown".to_owned(), shortened);
         }
         line.total_ms = elapsed_ms(self.tag.at);
         let tokens = line.tokens.unwrap_or_default();
         self.caller.add_tokens(tokens.all());
+        self.caller.leave();
         log::info!(
             "relayed id={} key={:?} account={:?} model={:?} status={} complete={} first_byte_ms={} total_ms={} \
              input={} output={} cache_5m={} cache_1h={} cache_read={}",
@@ -314,6 +332,18 @@ fn content_type(opened: &Opened) -> String {
 
 fn content_length(opened: &Opened) -> Option<u64> {
     opened.fields.get("content-length")?.to_str().ok()?.trim().parse().ok()
+}
+
+/// The longest name of a model that is kept, in bytes. Whoever sends it chooses it.
+const MODEL_BYTES_MAX: usize = 256;
+
+/// A model's name, cut where it is no name any more.
+pub(super) fn shortened(model: &str) -> String {
+    let mut end = model.len().min(MODEL_BYTES_MAX);
+    while !model.is_char_boundary(end) {
+        end -= 1;
+    }
+    model[..end].to_owned()
 }
 
 fn count(tokens: u64) -> i64 {

@@ -45,14 +45,17 @@ pub(crate) fn login(server: &Server, call: &Call) -> Outcome {
     let attempt = attempt(server, call, username)?;
     let hash = server.store.admin_password_hash(username).map_err(&failed)?;
     let is_right = is_password(password, hash.as_deref().unwrap_or(NOBODY));
-    if !(is_right && hash.is_some()) {
+    let token = match &hash {
+        Some(hash) if is_right => server.store.create_session(username, hash).map_err(&failed)?,
+        _ => None,
+    };
+    let Some(token) = token else {
         // A name that nobody has may be a password in the wrong field.
         let name = if hash.is_some() { username } else { "an unknown name" };
         log::warn!(target: SECURITY_LOG, "a login failed for {name:?}");
         return Err(plain(401, "Invalid credentials", "Invalid username or password"));
-    }
+    };
     attempt.succeeded();
-    let token = server.store.create_session(username).map_err(&failed)?;
     log::info!(target: SECURITY_LOG, "{username:?} logged in");
     let timeout_ms = server.session_timeout_ms();
     let body = json!({

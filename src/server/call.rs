@@ -6,9 +6,14 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Largest body of a request that is not relayed, in bytes: 10 MiB, as in the original.
-const BODY_BYTES_MAX: u64 = 10 * 1024 * 1024;
+/// Largest body of an admin's request, in bytes: 10 MiB, as in the original.
+pub(crate) const ADMIN_BODY_BYTES_MAX: u64 = 10 * 1024 * 1024;
+/// Largest body of a request that anyone may make, in bytes: a stranger's JSON is not worth more memory.
+pub(crate) const OPEN_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// How long a body may take: the few control workers are not for waiting.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A request to a handler.
 pub(crate) struct Call {
@@ -29,12 +34,16 @@ impl Call {
         head: Arc<Head>,
         params: Vec<String>,
         request_id: &str,
+        bytes_max: u64,
     ) -> Result<Call, Answer> {
         let mut call = Call { head, peer: exchange.peer().ip(), params, body: Map::new() };
         if !call.head.has_body() {
             return Ok(call);
         }
-        let bytes = exchange.read_body(BODY_BYTES_MAX).map_err(|error| body_refused(&error, "10MB"))?;
+        let bytes = exchange.read_body(bytes_max, BODY_TIME_MAX).map_err(|error| {
+            let limit = if bytes_max == OPEN_BODY_BYTES_MAX { "64KB" } else { "10MB" };
+            body_refused(&error, limit)
+        })?;
         let media_type = call.head.header("content-type").map(<[u8]>::to_ascii_lowercase).unwrap_or_default();
         let media_type = String::from_utf8_lossy(&media_type);
         check_coding(&call.head, &media_type, request_id)?;

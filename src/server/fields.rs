@@ -102,6 +102,7 @@ impl Template {
 
     /// Whether every answer has this field already, so that the upstream's of the same name would be a second one.
     pub(crate) fn is_ours(name: &str) -> bool {
-        ALWAYS.iter().any(|(ours, _)| ours.eq_ignore_ascii_case(name))
+        let is_cors = name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("access-control-"));
+        is_cors || ALWAYS.iter().any(|(ours, _)| ours.eq_ignore_ascii_case(name))
     }
 }

@@ -167,18 +167,19 @@ impl Server {
     ) -> Result<Answer, Answer> {
         let head = exchange.head_arc();
         match handler {
+            Handler::Unread(serve) => Ok(serve()),
             Handler::Open(serve) => {
-                let call = Call::read(exchange, head, params, id)?;
+                let call = Call::read(exchange, head, params, id, call::OPEN_BODY_BYTES_MAX)?;
                 serve(self, &call)
             }
             Handler::Admin(serve) => {
                 let admin = session::admin(self, &head)?;
-                let call = Call::read(exchange, head, params, id)?;
+                let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &admin, &call)
             }
             Handler::Key(serve) => {
                 let key = relayed::identify(self, &head)?;
-                let call = Call::read(exchange, head, params, id)?;
+                let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &key, &call)
             }
             Handler::Relayed | Handler::Counted => {
@@ -216,7 +217,7 @@ impl Service for Server {
     }
 
     fn overloaded(&self, head: &Head) -> Canned {
-        log::warn!("refused {} {}: every worker is busy", head.method(), head.path());
+        // No log line: this is the door's thread, which must not wait for a disk. The figures count it.
         self.canned(Some(head), dialect::overloaded(head))
     }
 

@@ -14,7 +14,10 @@ use crate::relay::admit::{self, Caller, Refused};
 use crate::relay::{Answer, Departed, Purpose, Request, Tag};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the body of a relayed request may take, at whatever rate: a relay worker waits for it.
+const BODY_TIME_MAX: Duration = Duration::from_secs(900);
 
 /// Ends an event that was cut in its middle: clients skip a `ping`, whatever its data.
 const CUT_EVENT_END: &[u8] = b"\nevent: ping\n\n";
@@ -72,7 +75,7 @@ fn open(
     let caller = server.relay.admit(key_of(head), purpose, at_ms).map_err(refused)?;
     let bytes_max = server.config.request_body_bytes_max;
     let limit = format!("{}MB", bytes_max / (1024 * 1024));
-    let body = exchange.read_body(bytes_max).map_err(|error| body_refused(&error, &limit))?;
+    let body = exchange.read_body(bytes_max, BODY_TIME_MAX).map_err(|error| body_refused(&error, &limit))?;
     let shallow = Shallow::read(&body).map_err(|_| unreadable(head, &body, request_id))?;
     check(&caller, &shallow)?;
     let fields: Vec<(&str, &[u8])> = head.headers().collect();
@@ -153,7 +156,11 @@ fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer,
         }
         Err(error) => {
             log::warn!("id={request_id} the answer broke off: {error}");
-            server.answer(exchange, request_id, dialect::relay_failed(&error));
+            let refusal = dialect::relay_failed(&error);
+            if let Err(error) = answer.end(Some(refusal.status)) {
+                log::error!("id={request_id} {error}");
+            }
+            server.answer(exchange, request_id, refusal);
         }
     }
 }
@@ -179,11 +186,14 @@ fn pump(server: &Server, answer: &mut Answer, mut reply: Reply, request_id: &str
 
 /// Ends an answer that the upstream did not: with an error event in a stream, with an aborted connection otherwise. It
 /// never looks whole.
-fn break_off(server: &Server, answer: &Answer, mut reply: Reply, error: &Error, request_id: &str) {
+fn break_off(server: &Server, answer: &mut Answer, mut reply: Reply, error: &Error, request_id: &str) {
     log::warn!("id={request_id} the answer broke off: {error}");
     let is_ending = server.give_up.load(Ordering::Relaxed);
     if !answer.is_stream() || (error.kind() == Kind::ClientGone && !is_ending) {
         return;
+    }
+    if let Err(error) = answer.end(None) {
+        log::error!("id={request_id} {error}");
     }
     let message = if is_ending { "The relay is shutting down" } else { error.message() };
     let mut last = Vec::new();

@@ -13,6 +13,8 @@ type Outcome = Result<Answer, Answer>;
 pub(crate) enum Handler {
     /// Everyone.
     Open(fn(&Server, &Call) -> Outcome),
+    /// Everyone; what they send is not even read.
+    Unread(fn() -> Answer),
     /// The admin.
     Admin(fn(&Server, &Admin, &Call) -> Outcome),
     /// The holder of an API key, for reports: takes no permit.
@@ -40,7 +42,7 @@ impl Handler {
         match self {
             Handler::Relayed => Some(Purpose::Message),
             Handler::Counted => Some(Purpose::CountTokens),
-            Handler::Open(_) | Handler::Admin(_) | Handler::Key(_) => None,
+            Handler::Open(_) | Handler::Unread(_) | Handler::Admin(_) | Handler::Key(_) => None,
         }
     }
 }
@@ -63,9 +65,9 @@ static ROUTES: &[Route] = &[
     route("POST", "/api/v1/messages/count_tokens", Handler::Counted),
     route("POST", "/claude/v1/messages/count_tokens", Handler::Counted),
     route("POST", "/v1/messages/count_tokens", Handler::Counted),
-    route("POST", "/api/api/event_logging/batch", Handler::Open(status::ignore)),
-    route("POST", "/claude/api/event_logging/batch", Handler::Open(status::ignore)),
-    route("POST", "/api/event_logging/batch", Handler::Open(status::ignore)),
+    route("POST", "/api/api/event_logging/batch", Handler::Unread(status::ignore)),
+    route("POST", "/claude/api/event_logging/batch", Handler::Unread(status::ignore)),
+    route("POST", "/api/event_logging/batch", Handler::Unread(status::ignore)),
     route("GET", "/api/v1/key-info", Handler::Key(key_routes::key_info)),
     route("GET", "/claude/v1/key-info", Handler::Key(key_routes::key_info)),
     route("GET", "/v1/key-info", Handler::Key(key_routes::key_info)),
@@ -110,7 +112,7 @@ static ROUTES: &[Route] = &[
 pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, Guard)> {
     ROUTES.iter().map(|route| {
         let guard = match route.handler {
-            Handler::Open(_) => Guard::Open,
+            Handler::Open(_) | Handler::Unread(_) => Guard::Open,
             Handler::Admin(_) => Guard::Admin,
             Handler::Key(_) | Handler::Relayed | Handler::Counted => Guard::Key,
         };

@@ -124,26 +124,39 @@ impl Store {
     }
 
     /// Puts a refreshed token pair in place, durably: when this returns, a power cut cannot lose it. A refresh token works
-    /// once, so nothing may use the new access token before.
+    /// once, so nothing may use the new access token before. `spent` is the refresh token that the pair was granted for: if
+    /// the account has another one by now, an admin has signed it in anew, and `false` says that nothing was changed.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn rotate_tokens(&self, id: &str, pair: &TokenPair) -> Result<()> {
+    pub fn rotate_tokens(&self, id: &str, spent: &Sensitive, pair: &TokenPair) -> Result<bool> {
         let mut db = self.write();
+        if !self.has_refresh_token(id, spent) {
+            return Ok(false);
+        }
         let transaction = db.transaction()?;
         self.set_tokens(&transaction, id, pair)?;
         transaction.commit()?;
-        self.reload_roster(&db)
+        self.reload_roster(&db).map(|()| true)
     }
 
-    /// Marks an account whose credential was refused for good, until an admin acts.
+    /// Marks an account whose refresh token was refused for good, until an admin acts. An account that has another one by
+    /// now is left alone.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn mark_account_error(&self, id: &str, message: &str) -> Result<()> {
+    pub fn mark_account_error(&self, id: &str, refused: &Sensitive, message: &str) -> Result<()> {
         let db = self.write();
+        if !self.has_refresh_token(id, refused) {
+            return Ok(());
+        }
         db.execute("UPDATE accounts SET status = 'error', error_message = ?2 WHERE id = ?1", [id, message])?;
         self.reload_roster(&db)
+    }
+
+    /// Whether this is the account's refresh token now. To be asked under the writer's lock: the roster changes only there.
+    fn has_refresh_token(&self, id: &str, token: &Sensitive) -> bool {
+        self.account_by_id(id).is_some_and(|account| account.refresh_token.as_ref() == Some(token))
     }
 
     fn apply(&self, db: &Connection, id: &str, draft: &AccountDraft) -> Result<()> {
@@ -165,6 +178,12 @@ impl Store {
                 ":refresh_token": draft.refresh_token.as_ref().map(seal).transpose()?,
             },
         )?;
+        if draft.refresh_token.is_some() {
+            db.execute(
+                "UPDATE accounts SET status = 'created', error_message = '' WHERE id = ?1 AND status = 'error'",
+                [id],
+            )?;
+        }
         if let Some(key) = &draft.api_key {
             db.execute(
                 "UPDATE accounts SET api_key = ?2, status = 'active', error_message = '' WHERE id = ?1",

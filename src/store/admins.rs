@@ -79,18 +79,20 @@ impl Store {
         Ok(())
     }
 
-    /// Opens a session. Gives back its token, of which only the hash is kept.
+    /// Opens a session for an admin whose password hash is still the one that was checked. Gives back its token, of which
+    /// only the hash is kept; `None` if the password has changed meanwhile.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn create_session(&self, username: &str) -> Result<String> {
+    pub fn create_session(&self, username: &str, checked_hash: &str) -> Result<Option<String>> {
         let token =
             secret::new_session_token().map_err(|error| Error::internal("no random numbers", error.to_string()))?;
-        self.write().execute(
-            "INSERT INTO sessions (token_hash, username, login_at_ms, active_at_ms) VALUES (?1, ?2, ?3, ?3)",
-            (secret::hash_session_token(&token), username, now_ms()),
+        let made = self.write().execute(
+            "INSERT INTO sessions (token_hash, username, login_at_ms, active_at_ms)
+             SELECT ?1, ?2, ?3, ?3 WHERE EXISTS (SELECT 1 FROM admins WHERE username = ?2 AND password_hash = ?4)",
+            (secret::hash_session_token(&token), username, now_ms(), checked_hash),
         )?;
-        Ok(token)
+        Ok((made == 1).then_some(token))
     }
 
     /// Finds a session by its token, alive or not.

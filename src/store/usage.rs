@@ -6,6 +6,7 @@ use crate::model::time::Buckets;
 use crate::model::{Line, Usage};
 use rusqlite::named_params;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Spans of time that reports count by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,7 +48,9 @@ impl Store {
     /// # Errors
     /// SQLite's; what was removed until then stays removed.
     pub fn prune_ledger(&self, before_ms: i64) -> Result<usize> {
-        const LINES_AT_A_TIME: usize = 2000;
+        const LINES_AT_A_TIME: usize = 500;
+        // Longer than the ledger's thread waits between two looks at SQLite's lock: it must find it free.
+        const PAUSE: Duration = Duration::from_millis(150);
         let mut removed = 0;
         loop {
             let now = self.write().execute(
@@ -58,6 +61,7 @@ impl Store {
             if now < LINES_AT_A_TIME {
                 return Ok(removed);
             }
+            std::thread::sleep(PAUSE);
         }
     }
 

@@ -315,3 +315,26 @@ fn a_key_holder_sees_the_own_use_without_spending_any() {
     }
     assert_eq!(relay.get("/v1/usage", &[]).status, 401);
 }
+
+#[test]
+fn what_strangers_send_is_bounded_and_what_a_caller_names_is_cut() {
+    let upstream =
+        Upstream::start(|_| json(400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"no"}}"#));
+    let (relay, key) = Relay::with_upstream(&upstream);
+    let large = format!(r#"{{"username":"{}"}}"#, "x".repeat(70_000));
+    let fields = [("Content-Type", "application/json")];
+    assert_eq!(relay.post("/web/auth/login", &fields, large.as_bytes()).status, 413);
+    for prefix in ["/api", "/claude", ""] {
+        let target = format!("{prefix}/api/event_logging/batch");
+        assert_eq!(relay.post(&target, &fields, large.as_bytes()).text(), "{}", "{target}");
+    }
+    let body = format!(r#"{{"model":"{}","messages":[{{"role":"user","content":"x"}}]}}"#, "ü".repeat(100_000));
+    assert_eq!(relay.message(&key, body.as_bytes()).status, 400);
+    assert_eq!(relay.count("SELECT max(length(CAST(model AS BLOB))) FROM ledger"), 256);
+    assert_eq!(upstream.received()[0].body, body.as_bytes(), "what goes up is not cut");
+    for route in ["usage-trend", "api-keys-usage-trend"] {
+        let target = format!("/admin/{route}?granularity=hour&startDate=300000000000000&endDate=253402200000000");
+        let answer = relay.admin("GET", &target, &Value::Null);
+        assert!(answer.status == 400 || answer.json()["data"] == value!([]), "{target}: {}", answer.text());
+    }
+}

@@ -30,7 +30,7 @@ impl Service for Toy {
         let mut fields = Fields::new();
         fields.push("X-Toy", "yes");
         match path.as_str() {
-            "/echo" => match exchange.read_body(32 << 20) {
+            "/echo" => match exchange.read_body(32 << 20, Duration::from_secs(60)) {
                 Ok(body) => drop(exchange.answer(200, fields, &body)),
                 Err(error) => {
                     self.errors.lock().unwrap().push(error);
