@@ -135,7 +135,7 @@ pub(crate) fn change_password(server: &Server, call: &Call) -> Outcome {
     Ok(Answer::json(200, &body).with("Set-Cookie", cookie("", 0)))
 }
 
-/// Where a request comes from, as far as it can be known.
+/// Where a request comes from, as far as it can be known: behind a proxy that is not trusted, the proxy.
 fn address_of(server: &Server, call: &Call) -> IpAddr {
     address::of(call.peer, &call.head, server.config.trust_proxy)
 }

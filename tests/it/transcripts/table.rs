@@ -69,6 +69,8 @@ pub static DIFFERENCES: &[Row] = &[
     row("admin-key-update-missing admin-key-delete-missing admin-account-update-missing", "status", "[BUG 57] 404"),
     row("admin-account-create-bad-oauth", "status body*", "[BUG 59] a bare access token, of unknown expiry, is enough"),
     row("admin-account-update-null", "status body*", "[BUG 58] what the client did wrong is told as such, with 400"),
+    row("admin-accounts-list admin-accounts-ghost", "body/data/0/proxy/password", "[BUG 14] passwords are masked"),
+    row("admin-account-refresh-ok", "body/data/accessToken", "[BUG 14] a token that was granted is never shown again"),
     row("admin-account-refresh-missing", "status", "[BUG 13] [BUG 57] 404, and no account comes of it"),
     row("admin-account-refresh-no-token", "status", "400: only the admin can help, by signing the account in again"),
     row(

@@ -83,6 +83,13 @@ const SIGN_INS: [(&str, &str, &str, bool); 2] = [
     ("0eaec83d-9377-448d-a2c7-887c4f317702", "&state=", "zzz", true),
 ];
 
+/// What tells the granted tokens of the recording apart.
+const GRANTED: [&str; 3] = [
+    "b5d3a63709998a87a7fbf4b7cc4218eeaa9f08f9",
+    "ffde107094526292fdd8b56a833576c38cd184a9",
+    "b924f78fe7ca6f5782abd1e873b69a6876fb3514",
+];
+
 /// The limit of requests from one address that the original was recorded with, and the address that used it up.
 const ADDRESS_LIMIT: u32 = 1000;
 const LIMITED_ADDRESS: &str = "203.0.113.9";
@@ -249,6 +256,11 @@ impl World {
     }
 
     fn add_sign_ins(&mut self) {
+        for digits in GRANTED {
+            for kind in ["sk-ant-oat01-", "sk-ant-ort01-"] {
+                self.stand_for(&format!("{kind}NEW{digits}AAA"), &format!("{kind}new"));
+            }
+        }
         for (recorded, mark, state, is_proxied) in SIGN_INS {
             let port = proxy(socks5).address.port();
             let proxy = json!({
