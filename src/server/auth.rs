@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::model::time::iso;
 use crate::store::Session;
 use serde_json::json;
+use std::net::IpAddr;
 use std::time::Duration;
 
 type Outcome = Result<Answer, Answer>;
@@ -52,11 +53,11 @@ pub(crate) fn login(server: &Server, call: &Call) -> Outcome {
     let Some(token) = token else {
         // A name that nobody has may be a password in the wrong field.
         let name = if hash.is_some() { username } else { "an unknown name" };
-        log::warn!(target: SECURITY_LOG, "a login failed for {name:?}");
+        log::warn!(target: SECURITY_LOG, "a login failed for {name:?} from {}", address_of(server, call));
         return Err(plain(401, "Invalid credentials", "Invalid username or password"));
     };
     attempt.succeeded();
-    log::info!(target: SECURITY_LOG, "{username:?} logged in");
+    log::info!(target: SECURITY_LOG, "{username:?} logged in from {}", address_of(server, call));
     let timeout_ms = server.session_timeout_ms();
     let body = json!({
         "success": true, "token": token, "expiresIn": timeout_ms, "username": username, "message": "Login successful",
@@ -122,7 +123,8 @@ pub(crate) fn change_password(server: &Server, call: &Call) -> Outcome {
     let attempt = attempt(server, call, &session.username)?;
     let hash = server.store.admin_password_hash(&session.username).map_err(&failed)?;
     if !hash.is_some_and(|hash| is_password(before, &hash)) {
-        log::warn!(target: SECURITY_LOG, "{:?} gave a wrong password to change it", session.username);
+        let address = address_of(server, call);
+        log::warn!(target: SECURITY_LOG, "{:?} gave a wrong password to change it, from {address}", session.username);
         return Err(plain(401, "Invalid current password", "Current password is incorrect"));
     }
     attempt.succeeded();
@@ -136,10 +138,15 @@ pub(crate) fn change_password(server: &Server, call: &Call) -> Outcome {
     Ok(Answer::json(200, &body).with("Set-Cookie", cookie("", 0)))
 }
 
+/// Where a request comes from, as far as it can be known: behind a proxy that is not trusted, the proxy.
+fn address_of(server: &Server, call: &Call) -> IpAddr {
+    address::of(call.peer, &call.head, server.config.trust_proxy)
+}
+
 /// A try of a password, if this address may make one now.
 fn attempt<'a>(server: &'a Server, call: &Call, username: &str) -> Result<Attempt<'a>, Answer> {
     let trusts_proxy = server.config.trust_proxy;
-    let address = address::of(call.peer, &call.head, trusts_proxy);
+    let address = address_of(server, call);
     let is_hidden = address::is_hidden(call.peer, &call.head, trusts_proxy);
     server.throttle.begin(address, is_hidden, username).map_err(|wait| {
         let advice = if is_hidden { "; behind a proxy, set TRUST_PROXY=true to tell clients apart" } else { "" };

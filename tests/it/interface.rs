@@ -162,8 +162,8 @@ fn the_log_is_kept_in_files_and_the_admins_door_has_one_of_its_own() {
     };
     for kind in ["security-20", "claude-relay-20"] {
         let text = read(kind);
-        assert!(text.contains(r#"[WARN] a login failed for "an unknown name""#), "{text}");
-        assert!(text.contains(r#"[WARN] a login failed for "keeper""#), "{text}");
+        assert!(text.contains(r#"[WARN] a login failed for "an unknown name" from 127.0.0.1"#), "{text}");
+        assert!(text.contains(r#"[WARN] a login failed for "keeper" from 127.0.0.1"#), "{text}");
         assert!(text.contains(r#"[WARN] refused GET "/admin/api-keys" status=401"#), "{text}");
     }
     assert!(!read("security-20").contains("answered id="));

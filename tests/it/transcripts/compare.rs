@@ -2,6 +2,7 @@
 
 use super::recorded::{Answered, Recorded};
 use serde_json::Value;
+use std::cmp::Reverse;
 
 /// Fields whose value the contract fixes (sections 3.1 and 3.2, and what belongs to single answers).
 const FIXED: &[&str] = &[
@@ -54,7 +55,8 @@ const EXTRA: &[&str] = &[
 ];
 
 /// Members whose text is compared to the letter.
-const WORDS: [&str; 6] = ["error", "message", "type", "code", "service", "limit"];
+const WORDS: [&str; 9] =
+    ["error", "message", "type", "code", "service", "limit", "accessToken", "refreshToken", "password"];
 
 /// One difference: where it is, and both sides of it.
 #[derive(Debug)]
@@ -175,7 +177,9 @@ fn items(place: &str, expected: &[Value], got: &[Value], found: &mut Vec<Differe
         values(place, expected, got, &mut differences);
         differences
     });
-    match candidates.min_by_key(Vec::len) {
+    // Of two with as many differences, the one that differs further inside.
+    let depth = |found: &[Difference]| found.iter().map(|found| found.place.matches('/').count()).sum::<usize>();
+    match candidates.min_by_key(|found| (found.len(), Reverse(depth(found)))) {
         Some(differences) => found.extend(differences),
         None => note(found, place, expected.to_string(), "empty".into()),
     }

@@ -4,10 +4,11 @@
 use super::recorded::{Answered, Recorded};
 use crate::harness::client::Connection;
 use crate::harness::relay::{ADMIN, Start};
-use crate::harness::upstream::{Received, Step, chunk, last_chunk, send};
+use crate::harness::upstream::{self, Received, Step, chunk, last_chunk, send};
 use crate::harness::{Relay, Upstream, eventually};
 use crate::proxies::{PASSWORD, USER, connect, proxy, socks5};
 use crate::samples::{events, message};
+use claude_relay::model::time::{iso, now_ms};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,8 @@ pub enum Place {
     Refused,
     /// Its upstream's name leads nowhere.
     Unresolvable,
+    /// It limits the requests of one address, and this address has used them up.
+    Limited,
 }
 
 /// The table of set-ups: names begin so.
@@ -49,6 +52,7 @@ const PLACES: &[(&str, Place)] = &[
     ("upstream-timeout", Place::Impatient),
     ("upstream-refused", Place::Refused),
     ("upstream-enotfound", Place::Unresolvable),
+    ("global-rate-limit", Place::Limited),
 ];
 
 /// The keys of the recording, by how their clear text goes on after the prefix; and what they were made with.
@@ -71,6 +75,24 @@ const BOUND: &[(&str, &str)] = &[
     ("a2b736", "nobody"),
     ("b0dc7e", "inactive"),
 ];
+
+/// The sessions of sign-ins in the recording, each with how a pasted code names its state, that state, and
+/// whether it goes by a proxy.
+const SIGN_INS: [(&str, &str, &str, bool); 2] = [
+    ("5fa801d8-d225-46cd-83b9-9b8b8c80ccba", "#", "statefragment", false),
+    ("0eaec83d-9377-448d-a2c7-887c4f317702", "&state=", "zzz", true),
+];
+
+/// What tells the granted tokens of the recording apart.
+const GRANTED: [&str; 3] = [
+    "b5d3a63709998a87a7fbf4b7cc4218eeaa9f08f9",
+    "ffde107094526292fdd8b56a833576c38cd184a9",
+    "b924f78fe7ca6f5782abd1e873b69a6876fb3514",
+];
+
+/// The limit of requests from one address that the original was recorded with, and the address that used it up.
+const ADDRESS_LIMIT: u32 = 1000;
+const LIMITED_ADDRESS: &str = "203.0.113.9";
 
 pub fn place_of(name: &str) -> Place {
     PLACES.iter().find(|(start, _)| name.starts_with(start)).map_or(Place::Main, |(_, place)| *place)
@@ -108,13 +130,19 @@ impl World {
         let nothing = Answered { status: 200, fields: Vec::new(), body: Vec::new() };
         let reply = Arc::new(Mutex::new(Reply { manner: Manner::Whole, answer: nothing, gate: None }));
         let script = Arc::clone(&reply);
-        let upstream = Upstream::start(move |request| steps(&script.lock().unwrap(), request));
+        let upstream = Upstream::start(move |request| match request.target.as_str() {
+            "/token" => token(request),
+            _ => steps(&script.lock().unwrap(), request),
+        });
+        let token_url = format!("http://{}/token", upstream.address);
         let start = Start::new().upstream(&upstream).with("REQUEST_BODY_BYTES_MAX", "10485760");
+        let start = start.with("OAUTH_TOKEN_URL", &token_url);
         let start = match place {
             Place::OpenCors | Place::Changing => start.with("ENABLE_CORS", "true"),
             Place::Impatient => start.with("UPSTREAM_FIRST_BYTE_TIMEOUT", "500"),
             Place::Refused => start.with("CLAUDE_API_URL", &format!("http://127.0.0.1:{}/v1/messages", closed_port())),
             Place::Unresolvable => start.with("CLAUDE_API_URL", "https://unresolvable.invalid/v1/messages"),
+            Place::Limited => start.with("ADDRESS_RATE_LIMIT", &ADDRESS_LIMIT.to_string()).with("TRUST_PROXY", "true"),
             _ => start,
         };
         let relay = start.run();
@@ -124,11 +152,20 @@ impl World {
         world.stand_for("username=admin&", &format!("username={}&", ADMIN.0));
         // The relay listens on a port of the kernel's choice; its own origin goes by the configured one.
         world.stand_for("http://localhost:3000", "http://localhost:0");
+        // A range around the day of the recording becomes one around today.
+        let day = |days: i64| iso(now_ms() + days * 86_400_000)[..10].to_owned();
+        let range = format!("startDate={}&endDate={}", day(-3), day(1));
+        world.stand_for("startDate=2026-11-20&endDate=2026-11-24", &range);
         world.add_sessions();
         if place != Place::Empty {
             world.add_accounts();
         }
         world.add_keys(place);
+        match place {
+            Place::Main => world.add_sign_ins(),
+            Place::Limited => world.use_up_address(),
+            _ => {}
+        }
         world
     }
 
@@ -158,12 +195,18 @@ impl World {
             }
             self.relay.add_account(&body)["id"].as_str().unwrap().to_owned()
         };
+        let unrefreshable = json!({ "accessToken": "sk-ant-oat01-y", "expiresAt": 4_102_444_800_000_i64 });
         let proxy = json!({ "type": "http", "host": "127.0.0.1", "port": 3129, "username": "u", "password": "p" });
         let others = [
             ("5cd96e68-3ab8-4b1b-b976-400974272298", account("main", json!({}))),
             (
                 "b4475414-49ea-45cb-b274-a86c35ff94d0",
                 account("proxied", json!({ "accountType": "dedicated", "proxy": proxy })),
+            ),
+            ("9ebee0d5-c446-43d3-ae5b-611e54e3a7f6", account("to be refreshed", json!({ "accountType": "dedicated" }))),
+            (
+                "61e2b070-bcc6-4357-aa85-d3424168a876",
+                account("not refreshable", json!({ "accountType": "dedicated", "claudeAiOauth": unrefreshable })),
             ),
             ("620698b2-05a8-4d62-b787-850981ef8ee3", account("to be deleted", json!({ "accountType": "dedicated" }))),
         ];
@@ -210,6 +253,35 @@ impl World {
             body["isActive"] = false.into();
         }
         self.relay.add_account(&body)["id"].as_str().unwrap().to_owned()
+    }
+
+    fn add_sign_ins(&mut self) {
+        for digits in GRANTED {
+            for kind in ["sk-ant-oat01-", "sk-ant-ort01-"] {
+                self.stand_for(&format!("{kind}NEW{digits}AAA"), &format!("{kind}new"));
+            }
+        }
+        for (recorded, mark, state, is_proxied) in SIGN_INS {
+            let port = proxy(socks5).address.port();
+            let proxy = json!({
+                "type": "socks5", "host": "127.0.0.1", "port": port, "username": USER, "password": PASSWORD,
+            });
+            let body = if is_proxied { json!({ "proxy": proxy }) } else { json!({}) };
+            let begun = self.relay.admin("POST", "/admin/claude-accounts/generate-auth-url", &body).json();
+            let text = |name: &str| begun["data"][name].as_str().unwrap().to_owned();
+            self.stand_for(recorded, &text("sessionId"));
+            let url = text("authUrl");
+            let ours = url.rsplit_once("&state=").unwrap().1;
+            self.stand_for(&format!("{mark}{state}"), &format!("{mark}{ours}"));
+        }
+    }
+
+    fn use_up_address(&self) {
+        let mut connection = Connection::open(self.relay.address);
+        for _ in 0..ADDRESS_LIMIT {
+            connection.request("GET", "/nothing", &[("X-Forwarded-For", LIMITED_ADDRESS)], b"");
+            assert_eq!(connection.response().unwrap().status, 404);
+        }
     }
 
     /// Sends the recorded request, after the upstream has been told what to say, and gives back what came.
@@ -310,11 +382,32 @@ impl World {
     }
 }
 
+/// What the token endpoint says: it goes by the code, as the recorded one did.
+fn token(request: &Received) -> Vec<Step> {
+    let body = request.json();
+    let code = body["code"].as_str().unwrap_or_default();
+    if code.starts_with("badcode") {
+        let refused = json!({ "error": "invalid_grant", "error_description": "Invalid authorization code" });
+        return upstream::json(400, &refused.to_string());
+    }
+    if code.starts_with("objcode") {
+        return upstream::json(403, r#"{"type":"error","message":"forbidden by policy"}"#);
+    }
+    let mut granted = json!({
+        "access_token": "sk-ant-oat01-new", "refresh_token": "sk-ant-ort01-new", "expires_in": 28800,
+        "scope": "user:inference user:profile",
+    });
+    if code.starts_with("noscope") {
+        granted.as_object_mut().unwrap().remove("scope");
+    }
+    upstream::json(200, &granted.to_string())
+}
+
 /// What the upstream does for one request.
 fn steps(reply: &Reply, request: &Received) -> Vec<Step> {
     if let Some(gate) = &reply.gate {
         let gate = Step::Gate(Arc::clone(gate));
-        return [gate].into_iter().chain(crate::harness::upstream::json(200, &message("m", 1, 1))).collect();
+        return [gate].into_iter().chain(upstream::json(200, &message("m", 1, 1))).collect();
     }
     let is_stream = String::from_utf8_lossy(&request.body).contains(r#""stream": true"#);
     let kind = reply.answer.field("content-type").unwrap_or_else(|| {
