@@ -53,6 +53,16 @@ impl Usage {
         self.requests += other.requests;
         self.tokens.add(&other.tokens);
     }
+
+    /// Takes another bucket, which is part of this one, out of it.
+    pub fn remove(&mut self, other: &Usage) {
+        self.requests -= other.requests;
+        self.tokens.input -= other.tokens.input;
+        self.tokens.output -= other.tokens.output;
+        self.tokens.cache_creation_5m -= other.tokens.cache_creation_5m;
+        self.tokens.cache_creation_1h -= other.tokens.cache_creation_1h;
+        self.tokens.cache_read -= other.tokens.cache_read;
+    }
 }
 
 /// A bucket of a report with what it cost.

@@ -3,7 +3,7 @@
 use super::Server;
 use super::call::{Answer, Call};
 use super::dialect::titled;
-use super::keys::usage_json;
+use super::keys::ShownUsage;
 use crate::model::ApiKey;
 use crate::model::time::{iso, now_ms};
 use serde_json::json;
@@ -19,7 +19,7 @@ pub(crate) fn key_info(server: &Server, key: &ApiKey, _: &Call) -> Outcome {
             "id": key.id,
             "name": key.name,
             "tokenLimit": key.token_limit,
-            "usage": usage_json(&usage, key.created_at_ms, now),
+            "usage": ShownUsage::new(&usage, key.created_at_ms, now),
         },
         "timestamp": iso(now),
     });
@@ -31,7 +31,7 @@ pub(crate) fn usage(server: &Server, key: &ApiKey, _: &Call) -> Outcome {
     let now = now_ms();
     let usage = server.store.key_usage(key.seq, now).map_err(titled("Failed to get usage stats"))?;
     let body = json!({
-        "usage": usage_json(&usage, key.created_at_ms, now),
+        "usage": ShownUsage::new(&usage, key.created_at_ms, now),
         "limits": { "tokens": key.token_limit, "requests": key.rate_limit_requests },
         "timestamp": iso(now),
     });

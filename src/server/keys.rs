@@ -6,7 +6,7 @@ use super::dialect::{invalid, titled};
 use super::session::Admin;
 use crate::model::time::{self, iso, iso_or_empty, now_ms};
 use crate::model::{ApiKey, Usage};
-use crate::store::{KeyDraft, KeyUsage, Period};
+use crate::store::{KeyDraft, KeyUsage};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ struct Shown<'a> {
     created_by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<String>,
-    usage: Value,
+    usage: ShownUsage,
     current_concurrency: i64,
 }
 
@@ -46,17 +46,8 @@ pub(crate) fn list(server: &Server, _: &Admin, _: &Call) -> Outcome {
     let failed = titled("Failed to get API keys");
     let (store, now) = (&server.store, now_ms());
     let keys = store.keys().map_err(&failed)?;
-    let total = store.usage_by_key(Period::Total).map_err(&failed)?;
-    let daily = store.usage_by_key(Period::Day(now)).map_err(&failed)?;
-    let monthly = store.usage_by_key(Period::Month(now)).map_err(&failed)?;
-    let shown: Vec<Shown<'_>> = keys
-        .iter()
-        .map(|key| {
-            let of = |found: &std::collections::HashMap<i64, Usage>| found.get(&key.seq).copied().unwrap_or_default();
-            let usage = KeyUsage { total: of(&total), daily: of(&daily), monthly: of(&monthly) };
-            shown(server, key, &usage, now)
-        })
-        .collect();
+    let usage = store.keys_usage(now).map_err(&failed)?;
+    let shown: Vec<Shown<'_>> = keys.iter().map(|key| shown(server, key, &usage.of(key.seq), now)).collect();
     Ok(Answer::data(shown))
 }
 
@@ -78,43 +69,76 @@ fn shown<'a>(server: &Server, key: &'a ApiKey, usage: &KeyUsage, now: i64) -> Sh
         expires_at: &key.expires_at,
         created_by: "admin",
         updated_at: key.updated_at_ms.map(iso),
-        usage: usage_json(usage, key.created_at_ms, now),
+        usage: ShownUsage::new(usage, key.created_at_ms, now),
         current_concurrency: server.relay.running(key.seq),
     }
 }
 
 /// The original's usage object (section 11.2): three buckets and the averages over the key's life.
-pub(crate) fn usage_json(usage: &KeyUsage, created_at_ms: i64, now: i64) -> Value {
-    let days = ((now - created_at_ms) as f64 / DAY_MS as f64).ceil().max(1.0);
-    let rounded = |value: f64| (value * 100.0).round() / 100.0;
-    let (requests, tokens) = (usage.total.requests as f64, input_and_output(&usage.total) as f64);
-    json!({
-        "total": bucket(&usage.total),
-        "daily": bucket(&usage.daily),
-        "monthly": bucket(&usage.monthly),
-        "averages": {
-            "rpm": number(rounded(requests / (days * 1440.0))),
-            "tpm": number(rounded(tokens / (days * 1440.0))),
-            "dailyRequests": number(rounded(requests / days)),
-            "dailyTokens": number(rounded(tokens / days)),
-        },
-    })
+#[derive(Serialize)]
+pub(crate) struct ShownUsage {
+    total: Bucket,
+    daily: Bucket,
+    monthly: Bucket,
+    averages: Averages,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Bucket {
+    tokens: i64,
+    input_tokens: i64,
+    output_tokens: i64,
+    cache_create_tokens: i64,
+    cache_read_tokens: i64,
+    all_tokens: i64,
+    requests: i64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Averages {
+    rpm: Value,
+    tpm: Value,
+    daily_requests: Value,
+    daily_tokens: Value,
+}
+
+impl ShownUsage {
+    pub(crate) fn new(usage: &KeyUsage, created_at_ms: i64, now: i64) -> ShownUsage {
+        let days = ((now - created_at_ms) as f64 / DAY_MS as f64).ceil().max(1.0);
+        let rounded = |value: f64| number((value * 100.0).round() / 100.0);
+        let (requests, tokens) = (usage.total.requests as f64, input_and_output(&usage.total) as f64);
+        ShownUsage {
+            total: Bucket::new(&usage.total),
+            daily: Bucket::new(&usage.daily),
+            monthly: Bucket::new(&usage.monthly),
+            averages: Averages {
+                rpm: rounded(requests / (days * 1440.0)),
+                tpm: rounded(tokens / (days * 1440.0)),
+                daily_requests: rounded(requests / days),
+                daily_tokens: rounded(tokens / days),
+            },
+        }
+    }
+}
+
+impl Bucket {
+    fn new(usage: &Usage) -> Bucket {
+        Bucket {
+            tokens: input_and_output(usage),
+            input_tokens: usage.tokens.input,
+            output_tokens: usage.tokens.output,
+            cache_create_tokens: usage.tokens.cache_creation(),
+            cache_read_tokens: usage.tokens.cache_read,
+            all_tokens: usage.tokens.all(),
+            requests: usage.requests,
+        }
+    }
 }
 
 fn input_and_output(usage: &Usage) -> i64 {
     usage.tokens.input + usage.tokens.output
-}
-
-fn bucket(usage: &Usage) -> Value {
-    json!({
-        "tokens": input_and_output(usage),
-        "inputTokens": usage.tokens.input,
-        "outputTokens": usage.tokens.output,
-        "cacheCreateTokens": usage.tokens.cache_creation(),
-        "cacheReadTokens": usage.tokens.cache_read,
-        "allTokens": usage.tokens.all(),
-        "requests": usage.requests,
-    })
 }
 
 /// A number as JavaScript writes it: without `.0`.

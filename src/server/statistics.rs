@@ -4,14 +4,14 @@
 use super::Server;
 use super::call::{Answer, Call};
 use super::dialect::{invalid, titled};
-use super::keys::{number, usage_json};
+use super::keys::{ShownUsage, number};
 use super::money;
 use super::session::Admin;
 use crate::model::time::{self, Buckets, iso, now_ms};
 use crate::model::{ApiKey, Bill, PriceTable, Usage};
 use crate::store::{KeyUsage, Period};
+use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 
 type Outcome = Result<Answer, Answer>;
 
@@ -27,8 +27,8 @@ pub(crate) fn dashboard(server: &Server, _: &Admin, _: &Call) -> Outcome {
     let accounts = store.accounts();
     let active = accounts.iter().filter(|account| account.is_active && account.status == "active").count();
     // As in the original: what was used today counts deleted keys, what was ever used does not.
-    let ever = store.total(Period::Total, false).map_err(&failed)?.usage;
-    let today = store.total(Period::Day(now), true).map_err(&failed)?.usage;
+    let ever = store.total(Period::Total, false).map_err(&failed)?;
+    let today = store.total(Period::Day(now), true).map_err(&failed)?;
     let (rpm, tpm) = averages(&keys, &ever, now);
     Ok(Answer::data(json!({
         "overview": {
@@ -83,25 +83,36 @@ pub(crate) fn usage_stats(server: &Server, _: &Admin, call: &Call) -> Outcome {
     let failed = titled("Failed to get usage stats");
     let (store, now) = (&server.store, now_ms());
     let period = call.query("period").unwrap_or_else(|| "daily".to_owned());
-    let mut keys = store.keys().map_err(&failed)?;
-    let total = store.usage_by_key(Period::Total).map_err(&failed)?;
-    let daily = store.usage_by_key(Period::Day(now)).map_err(&failed)?;
-    let monthly = store.usage_by_key(Period::Month(now)).map_err(&failed)?;
-    let of = |found: &HashMap<i64, Usage>, key: &ApiKey| found.get(&key.seq).copied().unwrap_or_default();
-    let named = match period.as_str() {
-        "daily" => &daily,
-        "monthly" => &monthly,
-        _ => &total,
-    };
-    keys.sort_by_key(|key| std::cmp::Reverse(of(named, key).tokens.all()));
-    let stats: Vec<Value> = keys
-        .iter()
-        .map(|key| {
-            let usage = KeyUsage { total: of(&total, key), daily: of(&daily, key), monthly: of(&monthly, key) };
-            json!({ "keyId": key.id, "keyName": key.name, "usage": usage_json(&usage, key.created_at_ms, now) })
+    let keys = store.keys().map_err(&failed)?;
+    let used = store.keys_usage(now).map_err(&failed)?;
+    let mut stats: Vec<(&ApiKey, KeyUsage)> = keys.iter().map(|key| (key, used.of(key.seq))).collect();
+    stats.sort_by_key(|(_, usage)| {
+        std::cmp::Reverse(match period.as_str() {
+            "daily" => usage.daily.tokens.all(),
+            "monthly" => usage.monthly.tokens.all(),
+            _ => usage.total.tokens.all(),
         })
-        .collect();
-    Ok(Answer::data(json!({ "period": period, "stats": stats })))
+    });
+    let shown = |(key, usage): &(&ApiKey, KeyUsage)| KeyStats {
+        key_id: key.id.clone(),
+        key_name: key.name.clone(),
+        usage: ShownUsage::new(usage, key.created_at_ms, now),
+    };
+    Ok(Answer::data(UsageStats { period: &period, stats: stats.iter().map(shown).collect() }))
+}
+
+#[derive(Serialize)]
+struct UsageStats<'a> {
+    period: &'a str,
+    stats: Vec<KeyStats>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyStats {
+    key_id: String,
+    key_name: String,
+    usage: ShownUsage,
 }
 
 /// `GET /admin/model-stats`.

@@ -22,7 +22,7 @@ pub use api_keys::KeyDraft;
 pub use ledger::Receipt;
 pub use oauth_sessions::OauthSession;
 pub use reports::{KeyTrend, Span};
-pub use usage::{KeyUsage, Period};
+pub use usage::{KeyUsage, KeysUsage, Period};
 pub use windows::WindowUse;
 
 use crate::error::{Error, Kind, Result};

@@ -30,6 +30,22 @@ pub struct KeyUsage {
     pub monthly: Usage,
 }
 
+/// What all keys have used, by row number.
+#[derive(Clone, Debug, Default)]
+pub struct KeysUsage {
+    total: HashMap<i64, Usage>,
+    daily: HashMap<i64, Usage>,
+    monthly: HashMap<i64, Usage>,
+}
+
+impl KeysUsage {
+    /// What one key has used.
+    pub fn of(&self, key_seq: i64) -> KeyUsage {
+        let of = |used: &HashMap<i64, Usage>| used.get(&key_seq).copied().unwrap_or_default();
+        KeyUsage { total: of(&self.total), daily: of(&self.daily), monthly: of(&self.monthly) }
+    }
+}
+
 impl Store {
     /// Prices a line and hands it to the ledger's thread.
     pub fn record(&self, line: Line) -> Receipt {
@@ -75,11 +91,23 @@ impl Store {
         self.read(|db| Ok(db.prepare_cached(SQL)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?))
     }
 
+    /// What every key has used until now.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn keys_usage(&self, now_ms: i64) -> Result<KeysUsage> {
+        Ok(KeysUsage {
+            total: self.usage_by_key(Period::Total)?,
+            daily: self.usage_by_key(Period::Day(now_ms))?,
+            monthly: self.usage_by_key(Period::Month(now_ms))?,
+        })
+    }
+
     /// What every key has used in a period, by the key's row number.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn usage_by_key(&self, period: Period) -> Result<HashMap<i64, Usage>> {
+    fn usage_by_key(&self, period: Period) -> Result<HashMap<i64, Usage>> {
         let (span, bucket) = self.bucket(period);
         self.read(|db| {
             let mut statement = db.prepare_cached(
