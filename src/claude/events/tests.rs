@@ -192,20 +192,3 @@ fn usage_that_comes_only_at_the_end_is_read_and_odd_members_cost_only_themselves
     let scanner = scan([stream.as_bytes()]);
     assert_eq!(facts(&scanner), (Some("m"), [5, 6, 0, 0, 7, 0], true, false, true));
 }
-
-#[test]
-#[ignore = "a measurement"]
-fn reading_is_much_faster_than_any_network() {
-    let delta = format!(
-        "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{}\"}}}}\n\n",
-        "some words ".repeat(3)
-    );
-    let stream = delta.repeat(400_000);
-    let begun = std::time::Instant::now();
-    let scanner = scan(stream.as_bytes().chunks(16 * 1024));
-    assert!(scanner.at_boundary());
-    let mb_per_s = stream.len() as f64 / 1e6 / begun.elapsed().as_secs_f64();
-    // A wide margin: the bound is to find a copy or a parse of each delta, not a slow machine.
-    assert!(mb_per_s > 20.0, "{mb_per_s:.0} MB/s");
-    println!("{mb_per_s:.0} MB/s");
-}
