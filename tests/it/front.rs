@@ -90,11 +90,7 @@ fn heads_that_could_be_read_in_two_ways_are_refused_and_nothing_behind_them_is_s
         );
         let _ = client.stream.write_all(&smuggled);
         let response = client.response().unwrap_or_else(|error| panic!("{fields}: {error}"));
-        assert!(
-            response.status == status || (status == 501 && response.status == 400),
-            "{fields}: {}",
-            response.status
-        );
+        assert_eq!(response.status, status, "{fields}");
         let rest = client.rest().unwrap_or_default();
         assert!(rest.is_empty(), "{fields}: a second answer: {}", String::from_utf8_lossy(&rest));
     }
@@ -122,7 +118,7 @@ fn a_megabyte_in_one_header_line_is_cut_off() {
     let mut client = Connection::open(relay.address);
     let line = [b"GET /health HTTP/1.1\r\nHost: r\r\nX-Long: ".as_slice(), &vec![b'x'; 1024 * 1024]].concat();
     let _ = client.stream.write_all(&line);
-    assert_eq!(client.response().map(|response| response.status).unwrap_or(431), 431);
+    assert_eq!(client.response().unwrap().status, 431, "the refusal reaches a client that is still sending");
     let many = (0..200).map(|number| format!("X-{number}: 1\r\n")).collect::<String>();
     let mut client = Connection::open(relay.address);
     client.send(format!("GET /health HTTP/1.1\r\nHost: r\r\n{many}\r\n").as_bytes());
