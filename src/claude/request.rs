@@ -8,12 +8,15 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 /// What the relay looks at. Of a member that is there twice the last counts, as in JavaScript's `JSON.parse`.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub struct Shallow<'a> {
     /// The model asked for, if it is text.
     pub model: Option<Cow<'a, str>>,
+    /// Where that text stands in the body, quotation marks included.
+    pub model_at: Option<Range<usize>>,
     /// Whether the answer is to be a stream: only the boolean `true` says so.
     pub stream: bool,
     /// Whether `stream` is absent or a boolean.
@@ -53,6 +56,9 @@ impl<'a> Shallow<'a> {
         // Text in which an escape is wrong passes as a value and fails as text.
         if let Some(model) = found.model.take().filter(|model| model.get().starts_with('"')) {
             found.shallow.model = Some(as_text(model)?);
+            // Borrowed from the body, so its place is the distance of their beginnings.
+            let start = model.get().as_ptr().addr() - body.as_ptr().addr();
+            found.shallow.model_at = Some(start..start + model.get().len());
         }
         if let Some(metadata) = found.metadata.take().filter(|metadata| metadata.get().starts_with('{')) {
             let Metadata { user_id } = serde_json::from_str(metadata.get()).unwrap_or_default();
@@ -73,7 +79,7 @@ fn as_text(value: &RawValue) -> Result<Cow<'_, str>, Malformed> {
 
 /// Text that is borrowed where it has no escapes.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 #[derive(Default, Deserialize)]
 struct Metadata<'a> {
@@ -255,6 +261,8 @@ mod tests {
         assert_eq!((found.model.as_deref(), found.stream, found.max_tokens), (Some("b"), false, Some(2)));
         assert_eq!((found.messages_is_empty, found.user_id), (false, None));
         assert_eq!(read(r#"{"model":"a","model":1}"#).model, None);
+        let body = r#"{"model":"a","x":1, "model" : "b\u0063" }"#;
+        assert_eq!(body.get(read(body).model_at.unwrap()), Some(r#""b\u0063""#));
     }
 
     #[test]

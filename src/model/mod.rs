@@ -6,6 +6,7 @@ pub mod cost;
 pub mod ledger;
 pub mod price;
 pub mod proxy;
+pub mod rest;
 pub mod secret;
 pub mod time;
 
@@ -15,4 +16,5 @@ pub use cost::Cost;
 pub use ledger::{Bill, Line, Tokens, Usage};
 pub use price::PriceTable;
 pub use proxy::Proxy;
+pub use rest::{Rest, RestReason, RestSource, Scope, Window};
 pub use secret::Sensitive;
