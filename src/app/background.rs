@@ -29,10 +29,12 @@ enum Every {
 /// How long the end of the program waits for the job that runs: a download may take longer, and nothing is lost with it.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
-const JOBS: [Job; 4] = [
+const JOBS: [Job; 6] = [
     Job { name: "prices", every: Every::Hour, work: refresh_prices },
     Job { name: "sessions", every: Every::Cleanup, work: prune_sessions },
     Job { name: "retention", every: Every::Cleanup, work: prune_ledger },
+    Job { name: "affinities", every: Every::Cleanup, work: prune_affinities },
+    Job { name: "tokens", every: Every::HalfMinute, work: refresh_tokens },
     // Often enough that the log stays small and no commit has to do it.
     Job { name: "checkpoint", every: Every::HalfMinute, work: checkpoint },
 ];
@@ -125,6 +127,16 @@ fn prune_sessions(server: &Server) -> Result<Option<String>> {
 fn prune_ledger(server: &Server) -> Result<Option<String>> {
     let removed = server.prune_ledger(now_ms())?;
     Ok((removed > 0).then(|| format!("{removed} ledger lines removed, their sums stay")))
+}
+
+fn prune_affinities(server: &Server) -> Result<Option<String>> {
+    let removed = server.prune_affinities(now_ms())?;
+    Ok((removed > 0).then(|| format!("{removed} conversations forgotten")))
+}
+
+fn refresh_tokens(server: &Server) -> Result<Option<String>> {
+    let refreshed = server.refresh_tokens(now_ms());
+    Ok((refreshed > 0).then(|| format!("{refreshed} access tokens refreshed")))
 }
 
 fn checkpoint(server: &Server) -> Result<Option<String>> {

@@ -116,6 +116,10 @@ pub struct Line {
     pub inference_geo: Option<String>,
     /// Whether the whole answer was passed on; `false` marks a partial bill.
     pub complete: bool,
+    /// Accounts that were tried, this one included.
+    pub attempts: u32,
+    /// Why this account was chosen: `bound`, `affinity`, `pool`, `failover`.
+    pub account_reason: &'static str,
     /// From arrival to the upstream's first byte, milliseconds.
     pub first_byte_ms: i64,
     /// From arrival to the end, milliseconds.

@@ -16,5 +16,5 @@ pub use cost::Cost;
 pub use ledger::{Bill, Line, Tokens, Usage};
 pub use price::PriceTable;
 pub use proxy::Proxy;
-pub use rest::{Rest, RestReason, RestSource, Scope, Window};
+pub use rest::{AccountEvent, Rest, RestReason, RestSource, Scope, Window};
 pub use secret::Sensitive;

@@ -41,6 +41,11 @@ pub fn parse(text: &str) -> Option<i64> {
     None
 }
 
+/// Reads an instant as HTTP writes it (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn parse_http_date(text: &str) -> Option<i64> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|at| at.timestamp().as_millisecond())
+}
+
 /// The buckets of one instant in one time zone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Buckets {

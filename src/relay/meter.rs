@@ -5,15 +5,19 @@
 
 use super::Purpose;
 use super::admit::Caller;
+use super::forward::Served;
+use super::select::Chosen;
+use super::standing::{Seat, Standings};
 use super::totals::Totals;
 use super::upstream::Opened;
+use super::watch::Departed;
 use crate::claude::events::Scanner;
 use crate::claude::usage;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Account, Line, Tokens};
-use crate::store::Store;
+use crate::store::{Conversation, Store};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One read of the upstream's answer.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -66,13 +70,13 @@ struct Whole {
 
 impl Answer {
     pub(super) fn new(
-        opened: Opened,
+        served: Served,
         caller: Caller,
-        account: Arc<Account>,
-        kept: (Arc<Store>, Arc<Totals>),
+        kept: (Arc<Store>, Arc<Totals>, Arc<Standings>),
         tag: Tag,
     ) -> Answer {
-        let is_stream = content_type(&opened).starts_with("text/event-stream");
+        let Served { opened, chosen: Chosen { account, seat, reason }, attempts, conversation } = served;
+        let is_stream = opened.is_event_stream();
         let body = if is_stream {
             Body::Stream(Box::new(Stream { scanner: Scanner::new(), piece: Vec::new() }))
         } else {
@@ -87,13 +91,17 @@ impl Answer {
             stream: is_stream,
             status: opened.status,
             upstream_request_id,
+            attempts,
+            account_reason: reason,
             first_byte_ms: elapsed_ms(tag.at),
             ..Line::default()
         };
-        let (store, totals) = kept;
+        let (store, totals, standings) = kept;
         // What is not billed has no line: as if it had been written already.
         let is_settled = tag.purpose == Purpose::CountTokens;
-        let meter = Meter { store, totals, caller, account, tag, line, is_settled };
+        let conversation = conversation.filter(|_| !is_settled && opened.status < 300);
+        let meter =
+            Meter { store, totals, standings, caller, account, seat: Some(seat), conversation, tag, line, is_settled };
         Answer { opened, body, meter }
     }
 
@@ -140,6 +148,14 @@ impl Answer {
             self.meter.take_stream(&stream.scanner);
         }
         self.meter.settle_and_wait()
+    }
+
+    /// The client has left: reads on to the answer's end, so that the bill is whole, and drops what comes. `give_up` says
+    /// when to end before `time_max`.
+    pub fn drain(&mut self, give_up: Departed, time_max: Duration) {
+        self.meter.leave();
+        self.opened.detach(give_up, time_max);
+        while !self.meter.is_settled && matches!(self.next_piece(), Ok(Some(_))) {}
     }
 
     /// The next piece for the client; `None` is the end, and then the ledger has its line.
@@ -242,8 +258,12 @@ impl Whole {
 struct Meter {
     store: Arc<Store>,
     totals: Arc<Totals>,
+    standings: Arc<Standings>,
     caller: Caller,
     account: Arc<Account>,
+    seat: Option<Seat>,
+    /// The conversation that stays with the account from now on.
+    conversation: Option<Conversation>,
     tag: Tag,
     line: Line,
     is_settled: bool,
@@ -272,11 +292,17 @@ impl Meter {
     }
 
     fn settle_and_wait(&mut self) -> Result<()> {
-        self.caller.leave();
+        self.leave();
         if self.is_settled {
             return Ok(());
         }
         self.settle().wait()
+    }
+
+    /// Gives the permit and the account's seat back.
+    fn leave(&mut self) {
+        self.caller.leave();
+        self.seat = None;
     }
 
     fn settle(&mut self) -> crate::store::Receipt {
@@ -288,13 +314,18 @@ impl Meter {
         line.total_ms = elapsed_ms(self.tag.at);
         let tokens = line.tokens.unwrap_or_default();
         self.caller.add_tokens(tokens.all());
-        self.caller.leave();
+        self.leave();
+        if let Some(conversation) = self.conversation.take().filter(|_| line.tokens.is_some()) {
+            self.standings.pin(conversation, self.account.seq, line.at_ms);
+        }
         log::info!(
-            "relayed id={} key={:?} account={:?} model={:?} status={} complete={} first_byte_ms={} total_ms={} \
-             input={} output={} cache_5m={} cache_1h={} cache_read={}",
+            "relayed id={} key={:?} account={:?} reason={} attempts={} model={:?} status={} complete={} first_byte_ms={} \
+             total_ms={} input={} output={} cache_5m={} cache_1h={} cache_read={}",
             line.request_id,
             self.caller.key.name,
             self.account.name,
+            line.account_reason,
+            line.attempts,
             line.model,
             line.status,
             line.complete,
@@ -323,11 +354,6 @@ impl Drop for Answer {
         // Nobody waits for this commit: no client sees this answer finish.
         drop(self.meter.settle());
     }
-}
-
-fn content_type(opened: &Opened) -> String {
-    let value = opened.fields.get("content-type").and_then(|value| value.to_str().ok());
-    value.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn content_length(opened: &Opened) -> Option<u64> {

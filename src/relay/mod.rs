@@ -2,29 +2,37 @@
 //! No client socket is touched here, and no SQL is written.
 
 pub mod admit;
+mod affinity;
 mod credential;
+mod forward;
 mod meter;
 mod pricing;
 mod select;
 mod sign_in;
+mod standing;
 mod totals;
+mod trial;
 mod upstream;
 mod watch;
 mod windows;
 
+pub use forward::{Failover, Unserved};
 pub use meter::{Answer, Tag};
+pub use standing::{Standing, Standings};
 pub use totals::Totals;
+pub use trial::Trial;
 pub use upstream::Bounds;
 pub use watch::Departed;
 
-use crate::claude::headers;
 use crate::error::Result;
-use crate::model::Account;
+use crate::model::{Account, AccountEvent};
 use crate::store::Store;
 use admit::{Caller, Permits, Refused};
+use forward::Course;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use upstream::{Call, Upstream};
+use upstream::Upstream;
 
 /// What the main path needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -41,6 +49,8 @@ pub struct Settings {
     pub upstream_ca_file: Option<PathBuf>,
     /// How long each part of an exchange may take.
     pub bounds: Bounds,
+    /// What is done for one request before its answer starts.
+    pub failover: Failover,
 }
 
 /// What a request asks of the upstream.
@@ -60,6 +70,10 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// The body, byte for byte.
     pub body: &'a [u8],
+    /// Where the model's name stands in the body, quotation marks included.
+    pub model_at: Option<Range<usize>>,
+    /// `metadata.user_id`.
+    pub user_id: Option<&'a str>,
     /// What the ledger will say of it.
     pub tag: Tag,
     /// Answers whether the client has left.
@@ -72,7 +86,7 @@ pub struct Relay {
     settings: Settings,
     permits: Arc<Permits>,
     windows: windows::Windows,
-    turns: select::Turns,
+    standings: Arc<Standings>,
     credentials: credential::Credentials,
     upstream: Upstream,
     totals: Arc<Totals>,
@@ -82,15 +96,16 @@ impl Relay {
     /// A relay over a store.
     ///
     /// # Errors
-    /// The file of further roots cannot be used.
+    /// The file of further roots cannot be used; the store's.
     pub fn new(store: Arc<Store>, settings: Settings) -> Result<Relay> {
         let upstream = Upstream::new(settings.bounds, settings.upstream_ca_file.as_deref())?;
+        let standings = Arc::new(Standings::load(Arc::clone(&store))?);
         Ok(Relay {
             store,
             settings,
             permits: Arc::default(),
             windows: windows::Windows::default(),
-            turns: select::Turns::default(),
+            standings,
             credentials: credential::Credentials::default(),
             upstream,
             totals: Arc::default(),
@@ -117,28 +132,51 @@ impl Relay {
         &self.totals
     }
 
-    /// Relays one request and gives back its answer as soon as the upstream's head is there.
+    /// Refreshes the access tokens that will soon end, one after another. Gives back how many. What fails is logged, noted in
+    /// the account's history, and tried again later.
+    pub fn refresh_ahead(&self, now_ms: i64) -> usize {
+        let token_url = &self.settings.oauth_token_url;
+        let due = |account: &&Arc<Account>| self.credentials.is_due(account, now_ms);
+        let accounts = self.store.accounts();
+        let refreshed = accounts.iter().filter(due).filter(|account| {
+            let outcome = self.credentials.refresh_now(&account.id, &self.store, &self.upstream, token_url);
+            let event = match &outcome {
+                Ok(_) => AccountEvent::new(now_ms, "refresh", "The access token was refreshed"),
+                Err(error) => {
+                    log::warn!("account {:?} was not refreshed ahead of time: {error}", account.name);
+                    AccountEvent::new(now_ms, "refresh_failed", error.message())
+                }
+            };
+            self.standings.note(account, event);
+            outcome.is_ok()
+        });
+        refreshed.count()
+    }
+
+    /// Forgets conversations that are over, and accounts that are no more. Gives back how many conversations.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn prune(&self, now_ms: i64) -> Result<usize> {
+        let accounts = self.store.accounts();
+        self.standings.retain(|seq| accounts.iter().any(|account| account.seq == seq));
+        self.store.prune_affinities(now_ms - affinity::LIFE_MS, affinity::AFFINITIES_MAX)
+    }
+
+    /// How the accounts stand.
+    pub fn standings(&self) -> &Standings {
+        &self.standings
+    }
+
+    /// Relays one request and gives back its answer as soon as it has begun. An account that fails *before* its answer starts
+    /// is left for the next one; once the answer has started it belongs to the client.
     ///
     /// # Errors
     /// No account can serve; the upstream gave no answer; the client has left.
-    pub fn relay(&self, caller: Caller, request: Request<'_>) -> Result<Answer> {
-        let account = self.turns.select(&self.store.accounts(), &caller.key)?;
-        let secret = self.credentials.of(&account, &self.store, &self.upstream, &self.settings.oauth_token_url)?;
-        let fields = headers::upward(
-            request.fields.iter().copied(),
-            account.kind,
-            secret.expose(),
-            &self.settings.claude_api_version,
-        );
-        let call = Call::post(
-            self.url(&account, request.tag.purpose, request.query),
-            fields,
-            request.body,
-            account.proxy.as_ref(),
-        );
-        let opened = self.upstream.open(&call, Some(request.departed))?;
-        let kept = (Arc::clone(&self.store), Arc::clone(&self.totals));
-        Ok(Answer::new(opened, caller, account, kept, request.tag))
+    pub fn relay(&self, caller: Caller, request: Request<'_>) -> std::result::Result<Answer, Unserved> {
+        let served = Course::new(&caller.key, &request).run(self, &caller.key)?;
+        let kept = (Arc::clone(&self.store), Arc::clone(&self.totals), Arc::clone(&self.standings));
+        Ok(Answer::new(served, caller, kept, request.tag))
     }
 
     fn url(&self, account: &Account, purpose: Purpose, query: Option<&str>) -> String {

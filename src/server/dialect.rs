@@ -5,6 +5,7 @@ use super::call::Answer;
 use crate::error::{Error, Kind};
 use crate::http::{Fault, Head};
 use crate::model::time::{iso, now_ms};
+use crate::relay::Unserved;
 use crate::relay::admit::Refused;
 use serde_json::{Value, json};
 
@@ -166,6 +167,25 @@ pub(crate) fn refused(refused: &Refused) -> Answer {
             log::error!("an API key could not be checked: {error}");
             let answer = plain(503, "Authentication error", "Internal server error during authentication");
             answer.with("Retry-After", "1")
+        }
+    }
+}
+
+/// A relayed request that no account has served.
+pub(crate) fn unserved(unserved: &Unserved) -> Answer {
+    match unserved {
+        Unserved::Resting(until_ms) => {
+            let seconds = ((until_ms - now_ms()).max(0) + 999) / 1000;
+            let message = format!("All accounts are at their limits. The first is ready again at {}.", iso(*until_ms));
+            anthropic(429, "rate_limit_error", &message).with("Retry-After", &seconds.max(1).to_string())
+        }
+        Unserved::Busy => {
+            let message = "All accounts have as many requests as they may have at a time, try again";
+            anthropic(529, "overloaded_error", message).with("Retry-After", "1")
+        }
+        Unserved::Failed(error) => {
+            log::warn!("a request got no answer: {error}");
+            relay_failed(error)
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What is served: every path in one table, the guards, the admin's handlers, the pages, and the words of each refusal.
 
+mod account_care;
+mod account_draft;
 mod accounts;
 mod address;
 mod assets;
@@ -36,7 +38,7 @@ use call::{Answer, Call};
 use router::{Found, Handler};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// The target of log lines about the admin's door: logins, refusals, password changes. They have a file of their own.
@@ -51,6 +53,8 @@ pub struct Server {
     pub(crate) started: Instant,
     /// Set when running answers must end now: the shutdown's grace is over.
     pub(crate) give_up: Arc<AtomicBool>,
+    /// Answers that are read to their end though their client has left.
+    draining: AtomicUsize,
     /// The file with the made-up first password, removed when it is changed.
     pub(crate) first_password_file: PathBuf,
     pub(crate) throttle: throttle::Throttle,
@@ -72,6 +76,7 @@ impl Server {
             figures,
             started: Instant::now(),
             give_up: Arc::default(),
+            draining: AtomicUsize::new(0),
             first_password_file,
             throttle: throttle::Throttle::default(),
             address_limit,
@@ -130,6 +135,19 @@ impl Server {
                 Ok(None)
             }
         }
+    }
+
+    /// Refreshes access tokens ahead of their end. Gives back how many.
+    pub fn refresh_tokens(&self, now_ms: i64) -> usize {
+        self.relay.refresh_ahead(now_ms)
+    }
+
+    /// Forgets conversations that are over. Gives back how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn prune_affinities(&self, now_ms: i64) -> crate::error::Result<usize> {
+        self.relay.prune(now_ms)
     }
 
     /// Folds the write-ahead log into the database.

@@ -83,14 +83,13 @@ fn open(
         fields: &fields,
         query: head.query(),
         body: &body,
+        model_at: shallow.model_at.clone(),
+        user_id: shallow.user_id.as_deref(),
         tag: tag(shallow.model.as_deref().map(str::to_owned)),
         departed: departed(server, exchange),
     };
     // The body lives until the upstream's head is there, not for the length of the answer.
-    server.relay.relay(caller, request).map_err(|error| {
-        log::warn!("a request got no answer: {error}");
-        dialect::relay_failed(&error)
-    })
+    server.relay.relay(caller, request).map_err(|unserved| dialect::unserved(&unserved))
 }
 
 /// The refusal of a body that is no JSON object. What does not say that it is JSON, and an array, is to the original a
@@ -179,9 +178,22 @@ fn pump(server: &Server, answer: &mut Answer, mut reply: Reply, request_id: &str
         };
         if let Err(error) = sent {
             log::debug!("id={request_id} the client left: {error}");
-            return;
+            drop(reply);
+            return drain(server, answer);
         }
     }
+}
+
+/// Reads an answer that nobody waits for to its end, if that is configured, so that its bill is whole. No more than a quarter
+/// of the workers do so at a time.
+fn drain(server: &Server, answer: &mut Answer) {
+    let bound = Duration::from_millis(server.config.client_gone_drain_ms);
+    let draining = server.draining.fetch_add(1, Ordering::Relaxed);
+    if !bound.is_zero() && draining < server.config.relay_workers.div_ceil(4) {
+        let give_up = Arc::clone(&server.give_up);
+        answer.drain(Arc::new(move || give_up.load(Ordering::Relaxed)), bound);
+    }
+    server.draining.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Ends an answer that the upstream did not: with an error event in a stream, with an aborted connection otherwise. It
@@ -189,7 +201,11 @@ fn pump(server: &Server, answer: &mut Answer, mut reply: Reply, request_id: &str
 fn break_off(server: &Server, answer: &mut Answer, mut reply: Reply, error: &Error, request_id: &str) {
     log::warn!("id={request_id} the answer broke off: {error}");
     let is_ending = server.give_up.load(Ordering::Relaxed);
-    if !answer.is_stream() || (error.kind() == Kind::ClientGone && !is_ending) {
+    if error.kind() == Kind::ClientGone && !is_ending {
+        drop(reply);
+        return drain(server, answer);
+    }
+    if !answer.is_stream() {
         return;
     }
     if let Err(error) = answer.end(None) {

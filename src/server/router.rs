@@ -3,7 +3,10 @@
 
 use super::call::{Answer, Call};
 use super::session::Admin;
-use super::{Server, accounts, assets, auth, cleanup, key_routes, keys, metrics, sign_in, statistics, status, trends};
+use super::{
+    Server, account_care, accounts, assets, auth, cleanup, key_routes, keys, metrics, sign_in, statistics, status,
+    trends,
+};
 use crate::model::ApiKey;
 use crate::relay::Purpose;
 
@@ -103,6 +106,9 @@ static ROUTES: &[Route] = &[
     route("POST", "/admin/claude-accounts/generate-auth-url", Handler::Admin(sign_in::generate)),
     route("POST", "/admin/claude-accounts/exchange-code", Handler::Admin(sign_in::exchange)),
     route("POST", "/admin/claude-accounts/:accountId/refresh", Handler::Admin(sign_in::refresh)),
+    route("POST", "/admin/claude-accounts/:accountId/test", Handler::Admin(account_care::test)),
+    route("POST", "/admin/claude-accounts/:accountId/wake", Handler::Admin(account_care::wake)),
+    route("GET", "/admin/claude-accounts/:accountId/events", Handler::Admin(account_care::events)),
     route("PUT", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::update)),
     route("DELETE", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::delete)),
     route("POST", "/admin/cleanup", Handler::Admin(cleanup::cleanup)),

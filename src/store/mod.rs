@@ -4,6 +4,7 @@
 //! what an admin or a token refresh changes (`synchronous=FULL`: a commit survives a power cut), and the ledger's own
 //! thread (`synchronous=NORMAL`: a commit survives `kill -9`; the WAL is synced by the next full commit or checkpoint).
 
+mod account_usage;
 mod accounts;
 mod admins;
 mod api_keys;
@@ -13,15 +14,18 @@ mod prices;
 mod reports;
 mod rows;
 mod schema;
+mod standings;
 mod usage;
 mod windows;
 
+pub use account_usage::AccountsUsage;
 pub use accounts::{AccountDraft, TokenPair};
 pub use admins::Session;
 pub use api_keys::KeyDraft;
 pub use ledger::Receipt;
 pub use oauth_sessions::OauthSession;
 pub use reports::{KeyTrend, Span};
+pub use standings::{Affinity, Conversation, Standings};
 pub use usage::{KeyUsage, KeysUsage, Period};
 pub use windows::WindowUse;
 

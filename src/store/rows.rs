@@ -71,7 +71,7 @@ impl Store {
             .transpose()
             .map_err(|error| Error::internal(format!("the proxy of account {id} cannot be read"), error))?;
         let (kind, account_type): (String, String) = (row.get("kind")?, row.get("account_type")?);
-        let scopes: String = row.get("scopes")?;
+        let (scopes, mapping): (String, String) = (row.get("scopes")?, row.get("model_mapping")?);
         Ok(Account {
             seq: row.get("seq")?,
             name: row.get("name")?,
@@ -90,6 +90,11 @@ impl Store {
             expires_at_ms: row.get("expires_at_ms")?,
             scopes: scopes.split_whitespace().map(str::to_owned).collect(),
             base_url: row.get("base_url")?,
+            model_mapping: serde_json::from_str(&mapping)
+                .map_err(|error| Error::internal(format!("the model mapping of account {id} cannot be read"), error))?,
+            max_concurrency: row.get("max_concurrency")?,
+            expires_on_ms: row.get("expires_on_ms")?,
+            daily_cost_limit: row.get("daily_cost_limit")?,
             proxy,
             created_at_ms: row.get("created_at_ms")?,
             last_used_at_ms: row.get("last_used_at_ms")?,

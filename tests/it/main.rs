@@ -7,6 +7,7 @@
 
 mod admin;
 mod door;
+mod failover;
 mod front;
 mod harness;
 mod interface;
@@ -26,3 +27,4 @@ mod tidy;
 mod tls;
 mod tokens;
 mod transcripts;
+mod verdicts;
