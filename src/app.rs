@@ -69,6 +69,7 @@ fn settings(config: &Config) -> Settings {
             idle: Duration::from_millis(config.idle_timeout_ms),
             total: Duration::from_millis(config.total_timeout_ms),
         },
+        concurrency_wait: Duration::from_millis(config.concurrency_wait_ms),
     }
 }
 

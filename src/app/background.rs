@@ -29,10 +29,11 @@ enum Every {
 /// How long the end of the program waits for the job that runs: a download may take longer, and nothing is lost with it.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
-const JOBS: [Job; 4] = [
+const JOBS: [Job; 5] = [
     Job { name: "prices", every: Every::Hour, work: refresh_prices },
     Job { name: "sessions", every: Every::Cleanup, work: prune_sessions },
     Job { name: "retention", every: Every::Cleanup, work: prune_ledger },
+    Job { name: "deleted keys", every: Every::Cleanup, work: purge_keys },
     // Often enough that the log stays small and no commit has to do it.
     Job { name: "checkpoint", every: Every::HalfMinute, work: checkpoint },
 ];
@@ -125,6 +126,11 @@ fn prune_sessions(server: &Server) -> Result<Option<String>> {
 fn prune_ledger(server: &Server) -> Result<Option<String>> {
     let removed = server.prune_ledger(now_ms())?;
     Ok((removed > 0).then(|| format!("{removed} ledger lines removed, their sums stay")))
+}
+
+fn purge_keys(server: &Server) -> Result<Option<String>> {
+    let purged = server.purge_keys(now_ms())?;
+    Ok((purged > 0).then(|| format!("{purged} keys purged that were deleted long ago")))
 }
 
 fn checkpoint(server: &Server) -> Result<Option<String>> {

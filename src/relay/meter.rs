@@ -272,8 +272,8 @@ impl Meter {
     }
 
     fn settle_and_wait(&mut self) -> Result<()> {
-        self.caller.leave();
         if self.is_settled {
+            self.caller.leave();
             return Ok(());
         }
         self.settle().wait()
@@ -287,8 +287,6 @@ impl Meter {
         }
         line.total_ms = elapsed_ms(self.tag.at);
         let tokens = line.tokens.unwrap_or_default();
-        self.caller.add_tokens(tokens.all());
-        self.caller.leave();
         log::info!(
             "relayed id={} key={:?} account={:?} model={:?} status={} complete={} first_byte_ms={} total_ms={} \
              input={} output={} cache_5m={} cache_1h={} cache_read={}",
@@ -308,7 +306,11 @@ impl Meter {
         );
         self.line.status = line.status;
         self.totals.add(&line.model, &tokens);
-        self.store.record(line)
+        let at_ms = line.at_ms;
+        let receipt = self.store.record(line);
+        self.caller.spend(&self.store, at_ms, tokens.all(), receipt.cost());
+        self.caller.leave();
+        receipt
     }
 }
 

@@ -7,6 +7,8 @@
 mod accounts;
 mod admins;
 mod api_keys;
+mod budgets;
+mod key_life;
 mod ledger;
 mod oauth_sessions;
 mod prices;
