@@ -103,3 +103,148 @@ impl Sums {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cost::DOLLAR;
+    use crate::model::time::{TimeZone, parse};
+    use crate::model::{Line, Tokens};
+    use crate::store::{KeyDraft, Opening};
+    use std::path::PathBuf;
+
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// A store in Berlin, and a key that may cost ten dollars a day.
+    fn berlin(name: &str) -> (Folder, Store, ApiKey) {
+        let folder = Folder(std::env::temp_dir().join(format!("claude-relay-{name}-{}", std::process::id())));
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let opening = Opening { data_dir: &folder.0, encryption_key: "a key for a test of budgets 12345", zone };
+        let store = Store::open(&opening).unwrap();
+        let draft = KeyDraft { name: Some("k".into()), ..KeyDraft::default() };
+        let (_, key) = store.create_key("cr_", &draft).unwrap();
+        let key = ApiKey { daily_cost_limit: 10 * DOLLAR, ..key };
+        (folder, store, key)
+    }
+
+    fn at(text: &str) -> i64 {
+        parse(text).unwrap()
+    }
+
+    /// A request that came at an instant and costs three dollars.
+    fn pay(budgets: &Budgets, store: &Store, key: &ApiKey, at_ms: i64) -> std::result::Result<(), Refused> {
+        let purse = budgets.check(store, key, || at_ms)?;
+        finish(&purse, store, key, at_ms);
+        Ok(())
+    }
+
+    fn finish(purse: &Purse, store: &Store, key: &ApiKey, at_ms: i64) {
+        let line = Line {
+            at_ms,
+            key_seq: key.seq,
+            model: "claude-opus-4-6".into(),
+            tokens: Some(Tokens { output: 120_000, ..Tokens::default() }),
+            ..Line::default()
+        };
+        let receipt = store.record(line);
+        assert_eq!(receipt.cost(), 3 * DOLLAR);
+        purse.add(store, at_ms, receipt.cost());
+        receipt.wait().unwrap();
+    }
+
+    fn spent(budgets: &Budgets, store: &Store, key: &ApiKey, at_ms: i64) -> [i64; 4] {
+        let spent = budgets.spent(store, key.seq, || at_ms).unwrap();
+        Budget::ALL.map(|budget| spent.of(budget) / DOLLAR)
+    }
+
+    #[test]
+    fn a_day_of_twenty_five_hours_is_one_budget_and_the_next_begins_at_midnight() {
+        let (_folder, store, key) = berlin("dst");
+        let budgets = Budgets::default();
+        // Saturday, 23:59 in summer; Sunday begins a minute later and has 25 hours.
+        for _ in 0..2 {
+            pay(&budgets, &store, &key, at("2026-10-24T21:59:00Z")).unwrap();
+        }
+        let (first, last) = (at("2026-10-24T22:00:00Z"), at("2026-10-25T22:59:59Z"));
+        for at_ms in [first, at("2026-10-25T00:30:00Z"), at("2026-10-25T01:30:00Z"), last] {
+            assert_eq!(spent(&budgets, &store, &key, at_ms), [0, 6, 6, 6], "a new day, the same week");
+        }
+        for at_ms in [first, at("2026-10-25T00:30:00Z"), at("2026-10-25T01:30:00Z"), last] {
+            pay(&budgets, &store, &key, at_ms).unwrap();
+        }
+        let refused = budgets.check(&store, &key, || last);
+        let ends = at("2026-10-25T23:00:00Z");
+        assert!(
+            matches!(refused, Err(Refused::Budget { budget: Budget::Daily, current, ends_at_ms: Some(found), .. })
+                if current == 12 * DOLLAR && found == ends),
+            "{refused:?}"
+        );
+        assert_eq!(spent(&budgets, &store, &key, last), [12, 18, 18, 18]);
+        // Monday: a new day and a new week, in the same month.
+        pay(&budgets, &store, &key, ends).unwrap();
+        assert_eq!(spent(&budgets, &store, &key, ends), [3, 3, 21, 21]);
+        // What a restart reads is the same, to the last cent, whichever instant it is asked for.
+        for at_ms in [at("2026-10-24T21:59:59Z"), last, ends, at("2026-11-01T00:00:00Z")] {
+            let read = spent(&Budgets::default(), &store, &key, at_ms);
+            assert_eq!(read, spent(&budgets, &store, &key, at_ms));
+        }
+        assert_eq!(spent(&budgets, &store, &key, at("2026-10-31T23:00:00Z")), [0, 3, 0, 21], "November");
+        store.close();
+    }
+
+    #[test]
+    fn what_began_before_midnight_is_paid_from_the_day_it_began_in() {
+        let (_folder, store, key) = berlin("midnight");
+        let budgets = Budgets::default();
+        let (before, after) = (at("2026-03-28T22:59:59Z"), at("2026-03-28T23:00:00Z"));
+        let purse = budgets.check(&store, &key, || before).unwrap();
+        pay(&budgets, &store, &key, after).unwrap();
+        finish(&purse, &store, &key, before);
+        assert_eq!(spent(&budgets, &store, &key, after), [3, 6, 6, 6]);
+        assert_eq!(spent(&Budgets::default(), &store, &key, after), [3, 6, 6, 6]);
+        // Clocks that are set back find the day as it was.
+        assert_eq!(spent(&budgets, &store, &key, before), [3, 6, 6, 6]);
+        assert_eq!(spent(&budgets, &store, &key, after), [3, 6, 6, 6]);
+        store.close();
+    }
+
+    #[test]
+    fn the_first_budget_that_is_spent_refuses() {
+        let (_folder, store, key) = berlin("order");
+        let budgets = Budgets::default();
+        let now = at("2026-11-24T12:00:00Z");
+        pay(&budgets, &store, &key, now).unwrap();
+        let judged = |daily, weekly, monthly, total| {
+            let key = ApiKey {
+                daily_cost_limit: daily * DOLLAR,
+                weekly_cost_limit: weekly * DOLLAR,
+                monthly_cost_limit: monthly * DOLLAR,
+                total_cost_limit: total * DOLLAR,
+                ..key.clone()
+            };
+            match budgets.check(&store, &key, || now) {
+                Ok(_) => None,
+                Err(Refused::Budget { budget, .. }) => Some(budget),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        for (limits, expected) in [
+            ((0, 0, 0, 0), None),
+            ((4, 4, 4, 4), None),
+            ((3, 3, 3, 3), Some(Budget::Daily)),
+            ((4, 3, 3, 3), Some(Budget::Weekly)),
+            ((0, 0, 3, 3), Some(Budget::Monthly)),
+            ((0, 4, 0, 2), Some(Budget::Total)),
+        ] {
+            let (daily, weekly, monthly, total) = limits;
+            assert_eq!(judged(daily, weekly, monthly, total), expected, "{limits:?}");
+        }
+        store.close();
+    }
+}

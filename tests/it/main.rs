@@ -10,6 +10,8 @@ mod door;
 mod front;
 mod harness;
 mod interface;
+mod key_admin;
+mod key_budgets;
 mod ledger;
 mod limits;
 mod oauth;
