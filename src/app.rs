@@ -74,6 +74,7 @@ fn settings(config: &Config) -> Settings {
             time_max: Duration::from_millis(config.failover_time_max_ms),
             affinity_wait: Duration::from_millis(config.affinity_wait_ms),
         },
+        concurrency_wait: Duration::from_millis(config.concurrency_wait_ms),
     }
 }
 

@@ -29,12 +29,13 @@ enum Every {
 /// How long the end of the program waits for the job that runs: a download may take longer, and nothing is lost with it.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
-const JOBS: [Job; 6] = [
+const JOBS: [Job; 7] = [
     Job { name: "prices", every: Every::Hour, work: refresh_prices },
     Job { name: "sessions", every: Every::Cleanup, work: prune_sessions },
     Job { name: "retention", every: Every::Cleanup, work: prune_ledger },
     Job { name: "affinities", every: Every::Cleanup, work: prune_affinities },
     Job { name: "tokens", every: Every::HalfMinute, work: refresh_tokens },
+    Job { name: "deleted keys", every: Every::Cleanup, work: purge_keys },
     // Often enough that the log stays small and no commit has to do it.
     Job { name: "checkpoint", every: Every::HalfMinute, work: checkpoint },
 ];
@@ -137,6 +138,11 @@ fn prune_affinities(server: &Server) -> Result<Option<String>> {
 fn refresh_tokens(server: &Server) -> Result<Option<String>> {
     let refreshed = server.refresh_tokens(now_ms());
     Ok((refreshed > 0).then(|| format!("{refreshed} access tokens refreshed")))
+}
+
+fn purge_keys(server: &Server) -> Result<Option<String>> {
+    let purged = server.purge_keys(now_ms())?;
+    Ok((purged > 0).then(|| format!("{purged} keys purged that were deleted long ago")))
 }
 
 fn checkpoint(server: &Server) -> Result<Option<String>> {

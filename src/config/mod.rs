@@ -72,6 +72,8 @@ pub struct Config {
     pub shutdown_grace_ms: u64,
     /// Token limit of a new key that names none; 0 is none. The original took 0 for its default.
     pub default_token_limit: u64,
+    /// How long a request may wait for one of its key's places when all are taken, milliseconds; 0 refuses it at once.
+    pub concurrency_wait_ms: u64,
     /// The least severe lines that are logged. The original's `http`, `verbose` and `silly` are understood.
     pub log_level: log::LevelFilter,
     /// A log file of this size is rotated, bytes. Written as the original's: `10m`, `512k`, `1g`, or a number.
@@ -135,6 +137,7 @@ impl Default for Config {
             request_body_bytes_max: 32 * 1024 * 1024,
             shutdown_grace_ms: 30_000,
             default_token_limit: 1_000_000,
+            concurrency_wait_ms: 0,
             log_level: log::LevelFilter::Info,
             log_max_size: 10 * 1024 * 1024,
             log_max_files: 5,

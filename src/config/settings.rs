@@ -90,6 +90,7 @@ pub(super) static SETTINGS: &[Setting] = settings! {
     request_body_bytes_max, "REQUEST_BODY_BYTES_MAX", Number, |text| number(text, 1024..=1 << 30);
     shutdown_grace_ms, "SHUTDOWN_GRACE", Number, |text| number(text, 0..=DAY_MS);
     default_token_limit, "DEFAULT_TOKEN_LIMIT", Number, |text| number(text, 0..=(1 << 53) - 1);
+    concurrency_wait_ms, "CONCURRENCY_WAIT", Number, |text| number(text, 0..=60_000);
     log_level, "LOG_LEVEL", Text, log_level;
     log_max_size, "LOG_MAX_SIZE", TextOrNumber, log_size;
     log_max_files, "LOG_MAX_FILES", TextOrNumber, |text: &str| number(text.trim_end_matches('d'), 1..=1000);

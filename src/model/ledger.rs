@@ -118,7 +118,7 @@ pub struct Line {
     pub complete: bool,
     /// Accounts that were tried, this one included.
     pub attempts: u32,
-    /// Why this account was chosen: `bound`, `affinity`, `pool`, `failover`.
+    /// Why this account was chosen: `bound`, `fallback`, `affinity`, `pool`, `failover`.
     pub account_reason: &'static str,
     /// From arrival to the upstream's first byte, milliseconds.
     pub first_byte_ms: i64,

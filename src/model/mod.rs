@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod api_key;
+pub mod budget;
 pub mod cost;
 pub mod ledger;
 pub mod price;
@@ -11,7 +12,8 @@ pub mod secret;
 pub mod time;
 
 pub use account::{Account, AccountKind, AccountType};
-pub use api_key::ApiKey;
+pub use api_key::{ApiKey, ExpirationMode};
+pub use budget::{Budget, Spent};
 pub use cost::Cost;
 pub use ledger::{Bill, Line, Tokens, Usage};
 pub use price::PriceTable;

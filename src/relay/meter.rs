@@ -292,8 +292,8 @@ impl Meter {
     }
 
     fn settle_and_wait(&mut self) -> Result<()> {
-        self.leave();
         if self.is_settled {
+            self.leave();
             return Ok(());
         }
         self.settle().wait()
@@ -313,8 +313,6 @@ impl Meter {
         }
         line.total_ms = elapsed_ms(self.tag.at);
         let tokens = line.tokens.unwrap_or_default();
-        self.caller.add_tokens(tokens.all());
-        self.leave();
         if let Some(conversation) = self.conversation.take().filter(|_| line.tokens.is_some()) {
             self.standings.pin(conversation, self.account.seq, line.at_ms);
         }
@@ -339,7 +337,11 @@ impl Meter {
         );
         self.line.status = line.status;
         self.totals.add(&line.model, &tokens);
-        self.store.record(line)
+        let at_ms = line.at_ms;
+        let receipt = self.store.record(line);
+        self.caller.spend(&self.store, at_ms, tokens.all(), receipt.cost());
+        self.leave();
+        receipt
     }
 }
 

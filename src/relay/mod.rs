@@ -3,9 +3,11 @@
 
 pub mod admit;
 mod affinity;
+mod budgets;
 mod credential;
 mod forward;
 mod meter;
+mod permits;
 mod pricing;
 mod select;
 mod sign_in;
@@ -25,13 +27,16 @@ pub use upstream::Bounds;
 pub use watch::Departed;
 
 use crate::error::Result;
-use crate::model::{Account, AccountEvent};
-use crate::store::Store;
-use admit::{Caller, Permits, Refused};
+use crate::model::time::now_ms;
+use crate::model::{Account, AccountEvent, ApiKey, Spent};
+use crate::store::{Store, WindowUse};
+use admit::{Ask, Caller, Gate, Refused};
 use forward::Course;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use upstream::Upstream;
 
 /// What the main path needs to know of the configuration.
@@ -51,6 +56,8 @@ pub struct Settings {
     pub bounds: Bounds,
     /// What is done for one request before its answer starts.
     pub failover: Failover,
+    /// How long a request may wait for one of its key's places; zero refuses at once.
+    pub concurrency_wait: Duration,
 }
 
 /// What a request asks of the upstream.
@@ -84,8 +91,7 @@ pub struct Request<'a> {
 pub struct Relay {
     store: Arc<Store>,
     settings: Settings,
-    permits: Arc<Permits>,
-    windows: windows::Windows,
+    gate: Gate,
     standings: Arc<Standings>,
     credentials: credential::Credentials,
     upstream: Upstream,
@@ -100,11 +106,11 @@ impl Relay {
     pub fn new(store: Arc<Store>, settings: Settings) -> Result<Relay> {
         let upstream = Upstream::new(settings.bounds, settings.upstream_ca_file.as_deref())?;
         let standings = Arc::new(Standings::load(Arc::clone(&store))?);
+        let gate = Gate { prefix: settings.api_key_prefix.clone(), wait: settings.concurrency_wait, ..Gate::default() };
         Ok(Relay {
             store,
             settings,
-            permits: Arc::default(),
-            windows: windows::Windows::default(),
+            gate,
             standings,
             credentials: credential::Credentials::default(),
             upstream,
@@ -112,19 +118,41 @@ impl Relay {
         })
     }
 
-    /// Who is calling, and may they. Everything that can be known before the body is read. `at_ms`: when the request came.
+    /// Who is calling, and may they. Everything that can be known before the body is read.
     ///
     /// # Errors
     /// Why the caller is refused.
-    pub fn admit(&self, key: Option<&str>, purpose: Purpose, at_ms: i64) -> std::result::Result<Caller, Refused> {
-        // Asking what a message would cost uses nothing of a window.
-        let windows = (purpose == Purpose::Message).then_some(&self.windows);
-        admit::admit(&self.store, &self.permits, windows, &self.settings.api_key_prefix, key, at_ms)
+    pub fn admit(&self, ask: &Ask<'_>) -> std::result::Result<Caller, Refused> {
+        self.gate.admit(&self.store, ask)
     }
 
     /// Requests of a key that run now.
     pub fn running(&self, key_seq: i64) -> i64 {
-        self.permits.running(key_seq)
+        self.gate.permits.running(key_seq)
+    }
+
+    /// What a key has spent of its budgets until now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn spent(&self, key_seq: i64) -> Result<Spent> {
+        self.gate.budgets.spent(&self.store, key_seq, now_ms)
+    }
+
+    /// The window that a key is in.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn window(&self, key: &ApiKey, now_ms: i64) -> Result<Option<WindowUse>> {
+        self.gate.windows.current(&self.store, key, now_ms)
+    }
+
+    /// The windows that keys are in, by row number.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn windows(&self, keys: &[ApiKey], now_ms: i64) -> Result<HashMap<i64, WindowUse>> {
+        self.gate.windows.all(&self.store, keys, now_ms)
     }
 
     /// What has been relayed since the start.

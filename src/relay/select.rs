@@ -91,16 +91,35 @@ impl fmt::Display for Nobody {
 impl Standings {
     /// Chooses an account and takes a seat with it.
     pub(super) fn choose(self: &Arc<Self>, accounts: &[Arc<Account>], wanted: &Wanted<'_>, now_ms: i64) -> Choice {
-        let mut inner = self.lock();
         let is_bound = !wanted.key.claude_account_id.is_empty();
+        match self.choose_from(accounts, wanted, is_bound, now_ms) {
+            // The admin has allowed this key to leave its account.
+            Choice::Nobody(_) if is_bound && wanted.key.account_fallback => {
+                self.choose_from(accounts, wanted, false, now_ms)
+            }
+            choice => choice,
+        }
+    }
+
+    fn choose_from(
+        self: &Arc<Self>,
+        accounts: &[Arc<Account>],
+        wanted: &Wanted<'_>,
+        is_bound: bool,
+        now_ms: i64,
+    ) -> Choice {
+        let mut inner = self.lock();
+        let serves = |account: &Account| serves(account, wanted.key, is_bound);
         let mut nobody = Nobody { is_bound, ..Nobody::default() };
         let mut ready = Vec::new();
-        for account in accounts.iter().filter(|account| serves(account, wanted.key)) {
+        for account in accounts.iter().filter(|account| serves(account)) {
             if nobody.counts(account, inner.accounts.get(&account.seq), wanted, now_ms) {
                 ready.push(account);
             }
         }
-        if let Some(choice) = self.pinned(&mut inner, accounts, &ready, wanted, now_ms) {
+        if let Some(choice) =
+            self.pinned(&mut inner, accounts.iter().filter(|account| serves(account)), &ready, wanted, now_ms)
+        {
             return choice;
         }
         let unknown = Standing::default();
@@ -109,10 +128,11 @@ impl Standings {
             let is_paused = standing.is_paused(wanted.family, now_ms);
             (is_paused, account.priority, standing.used_tenths(now_ms), standing.in_flight, standing.chosen)
         });
-        let reason = match (is_bound, wanted.tried.is_empty()) {
-            (true, _) => "bound",
-            (false, true) => "pool",
-            (false, false) => "failover",
+        let reason = match (is_bound, wanted.key.claude_account_id.is_empty(), wanted.tried.is_empty()) {
+            (true, _, _) => "bound",
+            (false, false, _) => "fallback",
+            (false, true, true) => "pool",
+            (false, true, false) => "failover",
         };
         match best {
             Some(account) => Choice::Serve(self.seat(&mut inner, account, reason)),
@@ -121,10 +141,10 @@ impl Standings {
     }
 
     /// The account that the conversation stays with, if it is ready or will be.
-    fn pinned(
+    fn pinned<'a>(
         self: &Arc<Self>,
         inner: &mut Inner,
-        accounts: &[Arc<Account>],
+        mut accounts: impl Iterator<Item = &'a Arc<Account>>,
         ready: &[&Arc<Account>],
         wanted: &Wanted<'_>,
         now_ms: i64,
@@ -135,7 +155,7 @@ impl Standings {
             let is_paused = standing.is_some_and(|standing| standing.is_paused(wanted.family, now_ms));
             return (!is_paused).then(|| Choice::Serve(self.seat(inner, account, "affinity")));
         }
-        let account = accounts.iter().find(|account| account.seq == pinned && serves(account, wanted.key))?;
+        let account = accounts.find(|account| account.seq == pinned)?;
         let is_away = !account.is_usable() || account.is_expired(now_ms);
         if is_away || wanted.tried.contains(&pinned) || wanted.over_budget.contains(&pinned) {
             return None;
@@ -154,10 +174,10 @@ impl Standings {
 }
 
 /// Whether an account is there for a key at all.
-fn serves(account: &Account, key: &ApiKey) -> bool {
-    match key.claude_account_id.as_str() {
-        "" => account.account_type == AccountType::Shared && account.schedulable,
-        bound => account.id == bound,
+fn serves(account: &Account, key: &ApiKey, is_bound: bool) -> bool {
+    match is_bound {
+        false => account.account_type == AccountType::Shared && account.schedulable,
+        true => account.id == key.claude_account_id,
     }
 }
 

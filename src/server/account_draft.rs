@@ -2,7 +2,7 @@
 
 use super::call::{Answer, Call};
 use super::dialect::invalid;
-use crate::model::cost::DOLLAR;
+use super::key_draft::cost_limit;
 use crate::model::proxy::MASK;
 use crate::model::time::parse;
 use crate::model::{AccountType, Proxy, Sensitive};
@@ -14,8 +14,6 @@ use std::collections::BTreeMap;
 const TEXT_BYTES_MAX: usize = 8192;
 /// Requests that an account may be limited to at a time.
 const CONCURRENCY_MAX: i64 = 10_000;
-/// The largest daily limit, in dollars.
-const COST_LIMIT_MAX: f64 = 1_000_000.0;
 /// Models that one account may have under other names, and the longest name, in bytes.
 const MAPPING_MAX: usize = 200;
 const MODEL_BYTES_MAX: usize = 200;
@@ -43,7 +41,7 @@ pub(super) fn draft(call: &Call, proxy_before: Option<&Proxy>) -> Result<Account
         model_mapping: model_mapping(call)?,
         max_concurrency: max_concurrency(call)?,
         expires_on_ms: expires_on(call)?,
-        daily_cost_limit: daily_cost_limit(call)?,
+        daily_cost_limit: cost_limit(call.body.get("dailyCostLimit"), "dailyCostLimit")?,
     })
 }
 
@@ -201,20 +199,5 @@ fn expires_on(call: &Call) -> Result<Option<Option<i64>>, Answer> {
         Some(Value::String(text)) if text.trim().is_empty() => Ok(Some(None)),
         Some(Value::String(text)) => parse(text).map(|at| Some(Some(at))).ok_or_else(wrong),
         Some(_) => Err(wrong()),
-    }
-}
-
-fn daily_cost_limit(call: &Call) -> Result<Option<i64>, Answer> {
-    let wrong = || invalid(&format!("dailyCostLimit must be an amount in USD from 0 (none) to {COST_LIMIT_MAX}"));
-    match call.body.get("dailyCostLimit") {
-        None => Ok(None),
-        Some(Value::Null) => Ok(Some(0)),
-        Some(value) => {
-            let dollars =
-                value.as_f64().filter(|dollars| (0.0..=COST_LIMIT_MAX).contains(dollars)).ok_or_else(wrong)?;
-            // To a millionth of a dollar; a limit that is more than nothing stays one.
-            let millionths = (dollars * 1e6).round() as i64;
-            Ok(Some(millionths.max(i64::from(dollars > 0.0)) * (DOLLAR / 1_000_000)))
-        }
     }
 }

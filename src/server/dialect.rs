@@ -2,9 +2,11 @@
 //! bodies where it fixes one, and the Anthropic shape where it does not; on all others the original's JSON.
 
 use super::call::Answer;
+use super::money;
 use crate::error::{Error, Kind};
 use crate::http::{Fault, Head};
 use crate::model::time::{iso, now_ms};
+use crate::model::{Budget, cost};
 use crate::relay::Unserved;
 use crate::relay::admit::Refused;
 use serde_json::{Value, json};
@@ -160,6 +162,18 @@ pub(crate) fn refused(refused: &Refused) -> Answer {
                 "remainingMinutes": remaining_minutes,
             }),
         ),
+        Refused::WindowCost { current, limit, reset_at_ms } => {
+            too_costly(("Rate limit cost exceeded", "for this window"), *current, *limit, Some(*reset_at_ms))
+        }
+        Refused::Budget { budget, current, limit, ends_at_ms } => {
+            let words = match budget {
+                Budget::Daily => ("Daily cost limit exceeded", "for today"),
+                Budget::Weekly => ("Weekly cost limit exceeded", "for this week"),
+                Budget::Monthly => ("Monthly cost limit exceeded", "for this month"),
+                Budget::Total => ("Total cost limit exceeded", "in total"),
+            };
+            too_costly(words, *current, *limit, *ends_at_ms)
+        }
         Refused::Model => {
             Answer::json(403, &json!({ "error": { "type": "forbidden", "message": "暂无该模型访问权限" } }))
         }
@@ -177,7 +191,7 @@ pub(crate) fn unserved(unserved: &Unserved) -> Answer {
         Unserved::Resting(until_ms) => {
             let seconds = ((until_ms - now_ms()).max(0) + 999) / 1000;
             let message = format!("All accounts are at their limits. The first is ready again at {}.", iso(*until_ms));
-            anthropic(429, "rate_limit_error", &message).with("Retry-After", &seconds.max(1).to_string())
+            anthropic(429, "rate_limit_error", &message).with("Retry-After", seconds.max(1).to_string())
         }
         Unserved::Busy => {
             let message = "All accounts have as many requests as they may have at a time, try again";
@@ -187,6 +201,28 @@ pub(crate) fn unserved(unserved: &Unserved) -> Answer {
             log::warn!("a request got no answer: {error}");
             relay_failed(error)
         }
+    }
+}
+
+/// A key that has spent what it may, in the manner of the original's later versions. Amounts are pico-dollars.
+fn too_costly((title, span): (&str, &str), current: i64, limit: i64, reset_at_ms: Option<i64>) -> Answer {
+    /// Nobody is sent away for longer than a day at once, in seconds: until then the admin may have raised the limit.
+    const RETRY_AFTER_MAX: i64 = 86_400;
+    let (used, allowed) = (cost::dollars_text(current), cost::dollars_text(limit));
+    let body = json!({
+        "error": title,
+        "message": format!("This key has used {used} of its {allowed} {span}"),
+        "currentCost": money::dollars(current),
+        "costLimit": money::dollars(limit),
+        "resetAt": reset_at_ms.map(iso),
+    });
+    let answer = Answer::json(429, &body);
+    match reset_at_ms {
+        Some(reset_at_ms) => {
+            let seconds = (reset_at_ms.saturating_sub(now_ms()) + 999) / 1000;
+            answer.with("Retry-After", seconds.clamp(1, RETRY_AFTER_MAX).to_string())
+        }
+        None => answer,
     }
 }
 

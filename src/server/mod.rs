@@ -11,6 +11,8 @@ mod cleanup;
 mod dialect;
 mod entity;
 mod fields;
+mod key_draft;
+mod key_limits;
 mod key_routes;
 mod keys;
 mod limiter;
@@ -112,6 +114,14 @@ impl Server {
     pub fn prune_ledger(&self, now_ms: i64) -> crate::error::Result<usize> {
         let retention_ms = i64::try_from(self.config.token_usage_retention_ms).unwrap_or(i64::MAX);
         self.store.prune_ledger(now_ms.saturating_sub(retention_ms))
+    }
+
+    /// Ends the records of keys that were deleted long ago. Gives back how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn purge_keys(&self, now_ms: i64) -> crate::error::Result<usize> {
+        self.store.purge_keys(now_ms.saturating_sub(keys::DELETED_LIFE_MS))
     }
 
     /// Downloads the price table if it is configured and a day has passed since it last came. Gives back what was done, for

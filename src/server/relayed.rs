@@ -10,7 +10,7 @@ use crate::error::{Error, Kind};
 use crate::http::{Exchange, Head, Reply};
 use crate::model::ApiKey;
 use crate::model::time::now_ms;
-use crate::relay::admit::{self, Caller, Refused};
+use crate::relay::admit::{self, Ask, Caller, Refused};
 use crate::relay::{Answer, Departed, Purpose, Request, Tag};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,7 +72,8 @@ fn open(
     tag: impl FnOnce(Option<String>) -> Tag,
 ) -> Result<Answer, Whole> {
     let refused = |refused: Refused| dialect::refused(&refused);
-    let caller = server.relay.admit(key_of(head), purpose, at_ms).map_err(refused)?;
+    let ask = Ask { clear: key_of(head), purpose, at_ms, departed: departed(server, exchange) };
+    let caller = server.relay.admit(&ask).map_err(refused)?;
     let bytes_max = server.config.request_body_bytes_max;
     let limit = format!("{}MB", bytes_max / (1024 * 1024));
     let body = exchange.read_body(bytes_max, BODY_TIME_MAX).map_err(|error| body_refused(&error, &limit))?;
@@ -86,7 +87,7 @@ fn open(
         model_at: shallow.model_at.clone(),
         user_id: shallow.user_id.as_deref(),
         tag: tag(shallow.model.as_deref().map(str::to_owned)),
-        departed: departed(server, exchange),
+        departed: ask.departed,
     };
     // The body lives until the upstream's head is there, not for the length of the answer.
     server.relay.relay(caller, request).map_err(|unserved| dialect::unserved(&unserved))

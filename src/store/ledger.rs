@@ -31,9 +31,15 @@ const FAILED: u8 = 2;
 /// A line on its way into the ledger.
 pub struct Receipt {
     state: Arc<AtomicU8>,
+    cost: i64,
 }
 
 impl Receipt {
+    /// What the line costs, pico-dollars; 0 for one without a price.
+    pub fn cost(&self) -> i64 {
+        self.cost
+    }
+
     /// Waits until the line is committed. To be called by the thread that handed the line over.
     ///
     /// # Errors
@@ -101,6 +107,7 @@ impl Writer {
     /// Hands a line over. Waits while the queue is full.
     pub(super) fn send(&self, line: Line, priced: Priced) -> Receipt {
         let state = Arc::new(AtomicU8::new(PENDING));
+        let cost = priced.as_ref().map_or(0, |(cost, _)| cost.total());
         let entry = Entry { line, priced, state: Arc::clone(&state), worker: thread::current() };
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -109,7 +116,7 @@ impl Writer {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             state.store(FAILED, Ordering::Release);
         }
-        Receipt { state }
+        Receipt { state, cost }
     }
 
     /// Hands a small change over, to be committed with the lines or soon. Waits while the queue is full. It must hold no

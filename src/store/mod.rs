@@ -8,6 +8,8 @@ mod account_usage;
 mod accounts;
 mod admins;
 mod api_keys;
+mod budgets;
+mod key_life;
 mod ledger;
 mod oauth_sessions;
 mod prices;

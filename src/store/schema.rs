@@ -9,6 +9,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/0002_oauth_sessions.sql"),
     include_str!("../../schema/0003_key_windows.sql"),
     include_str!("../../schema/0004_costs.sql"),
+    include_str!("../../schema/0005_key_limits.sql"),
     include_str!("../../schema/0006_standings.sql"),
 ];
 

@@ -250,6 +250,9 @@ fn a_bound_key_waits_for_its_own_account() {
         assert!(answer.field("retry-after").is_some());
     }
     assert_eq!(asked(&upstream), ["bad"], "the pool is not asked, and a resting account neither");
+    let key = relay.add_key_with(&value!({ "name": "free", "claudeAccountId": bad, "accountFallback": true }));
+    assert_eq!(relay.message(&key, REQUEST).status, 200, "unless the admin allows it");
+    assert_eq!(relay.count("SELECT count(*) FROM ledger WHERE account_reason = 'fallback'"), 1);
 }
 
 /// A turn of a conversation.

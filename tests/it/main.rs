@@ -11,6 +11,8 @@ mod failover;
 mod front;
 mod harness;
 mod interface;
+mod key_admin;
+mod key_budgets;
 mod ledger;
 mod limits;
 mod oauth;

@@ -65,6 +65,19 @@ const EXTRA: &[&str] = &[
     "isValid",
     "planName",
     "remaining",
+    "unit",
+    "cost",
+    "tags",
+    "allowedModels",
+    "dailyCostLimit",
+    "weeklyCostLimit",
+    "monthlyCostLimit",
+    "totalCostLimit",
+    "rateLimitCost",
+    "expirationMode",
+    "activationDays",
+    "activatedAt",
+    "accountFallback",
 ];
 
 /// Members whose text is compared to the letter.
