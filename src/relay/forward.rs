@@ -296,7 +296,7 @@ impl<'a> Course<'a> {
     /// No account is left. The client gets the best answer there was; where all accounts are used up, when to come again.
     fn end(mut self, nobody: Nobody) -> std::result::Result<Served, Unserved> {
         log::warn!("id={} no account is left: {nobody}", self.request.tag.request_id);
-        let is_used_up = nobody.until_ms.filter(|_| nobody.is_limited && nobody.all > 1);
+        let is_used_up = nobody.until_ms.filter(|_| nobody.is_limited && nobody.are_several());
         match (self.kept.take(), is_used_up) {
             (Some((opened, _)), Some(until_ms)) if opened.status == 429 => Err(Unserved::Resting(until_ms)),
             (Some((opened, chosen)), _) => Ok(self.served(opened, chosen)),

@@ -47,8 +47,7 @@ pub(super) enum Choice {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Nobody {
     is_bound: bool,
-    /// Accounts that might serve this key at all.
-    pub(super) all: u32,
+    all: u32,
     tried: u32,
     /// Stopped, switched off, without a credential, past their end.
     unusable: u32,
@@ -65,6 +64,11 @@ impl Nobody {
     /// Whether an account would serve if it had fewer requests now.
     pub(super) fn is_busy(&self) -> bool {
         self.busy > 0
+    }
+
+    /// Whether more than one account might serve this key some time, without an admin.
+    pub(super) fn are_several(&self) -> bool {
+        self.all - self.unusable > 1
     }
 
     /// Whether none is there that an admin would not first have to mend.

@@ -343,22 +343,26 @@ fn a_database_from_before_has_keys_without_limits() {
     let database = relay.database();
     let again = relay.folder.clone();
     drop(relay);
+    let new = database.with_extension("new");
+    // All of it in one file, so that it can be moved.
     let db = rusqlite::Connection::open(&database).unwrap();
-    for column in [
-        "tags",
-        "allowed_models",
-        "daily_cost_limit",
-        "weekly_cost_limit",
-        "monthly_cost_limit",
-        "total_cost_limit",
-        "rate_limit_cost",
-        "expiration_mode",
-        "activation_days",
-        "activated_at_ms",
-        "account_fallback",
-        "purged_at_ms",
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(db);
+    std::fs::rename(&database, &new).unwrap();
+    let db = rusqlite::Connection::open(&database).unwrap();
+    for schema in [
+        include_str!("../../schema/0001_initial.sql"),
+        include_str!("../../schema/0002_oauth_sessions.sql"),
+        include_str!("../../schema/0003_key_windows.sql"),
+        include_str!("../../schema/0004_costs.sql"),
     ] {
-        db.execute(&format!("ALTER TABLE api_keys DROP COLUMN {column}"), []).unwrap();
+        db.execute_batch(schema).unwrap();
+    }
+    db.execute("ATTACH ?1 AS new", [new.to_str().unwrap()]).unwrap();
+    for table in ["meta", "admins", "accounts", "api_keys"] {
+        let names = format!("SELECT group_concat(name) FROM pragma_table_info('{table}')");
+        let names: String = db.query_row(&names, [], |row| row.get(0)).unwrap();
+        db.execute(&format!("INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}"), []).unwrap();
     }
     db.pragma_update(None, "user_version", 4).unwrap();
     drop(db);
