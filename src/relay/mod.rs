@@ -3,7 +3,9 @@
 
 pub mod admit;
 mod credential;
+mod flights;
 mod meter;
+mod pace;
 mod pricing;
 mod select;
 mod sign_in;
@@ -12,7 +14,9 @@ mod upstream;
 mod watch;
 mod windows;
 
+pub use flights::{Boarded, Flight, Flights, SoFar};
 pub use meter::{Answer, Tag};
+pub use pace::Done;
 pub use totals::Totals;
 pub use upstream::Bounds;
 pub use watch::Departed;
@@ -76,6 +80,7 @@ pub struct Relay {
     credentials: credential::Credentials,
     upstream: Upstream,
     totals: Arc<Totals>,
+    flights: Arc<Flights>,
 }
 
 impl Relay {
@@ -94,6 +99,7 @@ impl Relay {
             credentials: credential::Credentials::default(),
             upstream,
             totals: Arc::default(),
+            flights: Arc::default(),
         })
     }
 
@@ -117,12 +123,18 @@ impl Relay {
         &self.totals
     }
 
+    /// The requests that run now.
+    pub fn flights(&self) -> &Arc<Flights> {
+        &self.flights
+    }
+
     /// Relays one request and gives back its answer as soon as the upstream's head is there.
     ///
     /// # Errors
     /// No account can serve; the upstream gave no answer; the client has left.
     pub fn relay(&self, caller: Caller, request: Request<'_>) -> Result<Answer> {
         let account = self.turns.select(&self.store.accounts(), &caller.key)?;
+        request.tag.flight.tries(&account);
         let secret = self.credentials.of(&account, &self.store, &self.upstream, &self.settings.oauth_token_url)?;
         let fields = headers::upward(
             request.fields.iter().copied(),
