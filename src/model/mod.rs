@@ -12,7 +12,7 @@ pub mod time;
 pub use account::{Account, AccountKind, AccountType};
 pub use api_key::ApiKey;
 pub use cost::Cost;
-pub use ledger::{Bill, Line, Tokens, Usage};
+pub use ledger::{Bill, Line, Outcome, Tokens, Usage};
 pub use price::PriceTable;
 pub use proxy::Proxy;
 pub use secret::Sensitive;
