@@ -121,6 +121,11 @@ impl Answer {
         &self.meter.tag.flight
     }
 
+    /// Whether an admin wants it to end before it is whole.
+    pub fn is_cut(&self) -> bool {
+        self.flight().is_ended() && !self.meter.is_settled
+    }
+
     /// Whether the answer is an event stream.
     pub fn is_stream(&self) -> bool {
         matches!(self.body, Body::Stream(_))

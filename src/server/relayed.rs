@@ -195,7 +195,7 @@ fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer,
 fn pump(server: &Server, answer: &mut Answer, mut reply: Reply, request_id: &str) {
     loop {
         // An upstream that never pauses is not looked up by the watch.
-        let next = if answer.flight().is_ended() { Err(ended()) } else { answer.next_piece() };
+        let next = if answer.is_cut() { Err(ended()) } else { answer.next_piece() };
         let sent = match next {
             Ok(Some(piece)) => reply.write(piece),
             Ok(None) => {

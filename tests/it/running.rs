@@ -204,3 +204,23 @@ fn what_ends_by_itself_leaves_the_list() {
     assert_eq!(relay.message(&key, b"{}").status, 400);
     assert!(running(&relay).is_empty());
 }
+
+#[test]
+fn an_answer_that_is_whole_already_is_not_spoiled_by_ending_it() {
+    let upstream = Upstream::start(|_| {
+        let events = events("m", 50, 5).into_iter().map(chunk);
+        // It keeps the stream open behind the end of its message.
+        std::iter::once(stream_head()).chain(events).chain([Step::AwaitEnd(Arc::default())]).collect()
+    });
+    let (relay, key) = Relay::with_upstream(&upstream);
+    let mut connection = open(&relay, &key, "/v1/messages", STREAM_REQUEST);
+    assert_eq!(connection.head().unwrap().status, 200);
+    let mut text = String::new();
+    while !text.contains("message_stop\"}\n\n") {
+        text.push_str(&String::from_utf8(connection.chunk().unwrap().unwrap()).unwrap());
+    }
+    let request = end_the_one(&relay, "streaming");
+    assert_eq!(connection.chunk().unwrap(), None, "nothing but the end follows");
+    assert_eq!(ledger(&relay, &request)["outcome"], "ok");
+    eventually("nothing runs", || running(&relay).is_empty());
+}
