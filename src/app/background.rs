@@ -108,6 +108,7 @@ fn perform(server: &Server, job: &Job) {
     let (name, start) = (job.name, Instant::now());
     let done = catch_unwind(AssertUnwindSafe(|| (job.work)(server)));
     let elapsed_ms = start.elapsed().as_millis();
+    server.note_job(name, matches!(done, Ok(Ok(_))), now_ms());
     match done {
         Ok(Ok(Some(did))) => log::info!("job {name}: {did} in {elapsed_ms} ms"),
         Ok(Ok(None)) => log::debug!("job {name}: nothing to do, in {elapsed_ms} ms"),

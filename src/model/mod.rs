@@ -15,7 +15,7 @@ pub use account::{Account, AccountKind, AccountType};
 pub use api_key::{ApiKey, ExpirationMode};
 pub use budget::{Budget, Spent};
 pub use cost::Cost;
-pub use ledger::{Bill, Line, Tokens, Usage};
+pub use ledger::{Bill, Line, Outcome, Tokens, Usage};
 pub use price::PriceTable;
 pub use proxy::Proxy;
 pub use rest::{AccountEvent, Rest, RestReason, RestSource, Scope, Window};

@@ -116,6 +116,7 @@ impl<'a> Course<'a> {
                 Err(nobody) => return self.end(nobody),
             };
             self.tried.push(chosen.account.seq);
+            self.request.tag.flight.tries(&chosen.account);
             match self.attempt(relay, &chosen.account) {
                 Attempt::Answer(opened) => return Ok(self.served(*opened, chosen)),
                 Attempt::Worse(opened) => self.keep(*opened, chosen),

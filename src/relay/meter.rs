@@ -5,6 +5,7 @@
 
 use super::Purpose;
 use super::admit::Caller;
+use super::flights::{Boarded, Flight};
 use super::forward::Served;
 use super::select::Chosen;
 use super::standing::{Seat, Standings};
@@ -36,6 +37,8 @@ pub struct Tag {
     pub model: Option<String>,
     /// What the request asks for.
     pub purpose: Purpose,
+    /// Its place in the list of requests that run.
+    pub flight: Boarded,
 }
 
 /// An answer on its way to the client. It belongs to the client from now on: no other account is tried.
@@ -92,10 +95,11 @@ impl Answer {
             status: opened.status,
             upstream_request_id,
             attempts,
-            account_reason: reason,
+            account_reason: reason.into(),
             first_byte_ms: elapsed_ms(tag.at),
             ..Line::default()
         };
+        tag.flight.is_answered_now();
         let (store, totals, standings) = kept;
         // What is not billed has no line: as if it had been written already.
         let is_settled = tag.purpose == Purpose::CountTokens;
@@ -118,6 +122,16 @@ impl Answer {
     /// The body's length, where the upstream announced it.
     pub fn length(&self) -> Option<u64> {
         content_length(&self.opened)
+    }
+
+    /// The request's place in the list of those that run.
+    pub fn flight(&self) -> &Flight {
+        &self.meter.tag.flight
+    }
+
+    /// Whether an admin wants it to end before it is whole.
+    pub fn is_cut(&self) -> bool {
+        self.flight().is_ended() && !self.meter.is_settled
     }
 
     /// Whether the answer is an event stream.
@@ -183,7 +197,9 @@ impl Stream {
         if length == 0 {
             return end_of_stream(&self.scanner, meter).map(|()| None);
         }
-        if self.scanner.feed(&self.piece).stop_at.is_some() {
+        let stop_at = self.scanner.feed(&self.piece).stop_at;
+        meter.tag.flight.passes(length, Some(self.scanner.usage()));
+        if stop_at.is_some() {
             meter.line.complete = true;
             meter.take_stream(&self.scanner);
             meter.settle_and_wait()?;
@@ -210,6 +226,7 @@ impl Whole {
             self.read(opened)?;
         }
         std::mem::swap(&mut self.held, &mut self.next);
+        meter.tag.flight.passes(self.held.len(), None);
         if self.held.is_empty() {
             if !meter.is_settled {
                 self.settle(meter)?;

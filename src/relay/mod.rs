@@ -5,8 +5,10 @@ pub mod admit;
 mod affinity;
 mod budgets;
 mod credential;
+mod flights;
 mod forward;
 mod meter;
+mod pace;
 mod permits;
 mod pricing;
 mod select;
@@ -18,8 +20,10 @@ mod upstream;
 mod watch;
 mod windows;
 
+pub use flights::{Boarded, Flight, Flights, SoFar};
 pub use forward::{Failover, Unserved};
 pub use meter::{Answer, Tag};
+pub use pace::Done;
 pub use standing::{Standing, Standings};
 pub use totals::Totals;
 pub use trial::Trial;
@@ -96,6 +100,7 @@ pub struct Relay {
     credentials: credential::Credentials,
     upstream: Upstream,
     totals: Arc<Totals>,
+    flights: Arc<Flights>,
 }
 
 impl Relay {
@@ -115,6 +120,7 @@ impl Relay {
             credentials: credential::Credentials::default(),
             upstream,
             totals: Arc::default(),
+            flights: Arc::default(),
         })
     }
 
@@ -158,6 +164,11 @@ impl Relay {
     /// What has been relayed since the start.
     pub fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// The requests that run now.
+    pub fn flights(&self) -> &Arc<Flights> {
+        &self.flights
     }
 
     /// Refreshes the access tokens that will soon end, one after another. Gives back how many. What fails is logged, noted in

@@ -240,6 +240,16 @@ pub(crate) fn relay_failed(error: &Error) -> Answer {
     Answer::json(status(error.kind()), &body)
 }
 
+/// What the client of a request that an admin has ended is told.
+pub(crate) const ENDED_BY_ADMIN: &str = "The request was ended by the administrator";
+
+/// The answer to a request that an admin has ended before it had one. The official clients would try again at this status,
+/// but not where they are told.
+pub(crate) fn ended_by_admin() -> Answer {
+    let body = json!({ "error": "Relay service error", "message": ENDED_BY_ADMIN, "timestamp": iso(now_ms()) });
+    Answer::json(503, &body).with("x-should-retry", "false")
+}
+
 /// The `error.type` of an event that ends a stream.
 pub(crate) fn event_type(error: &Error) -> &'static str {
     match error.kind() {

@@ -9,6 +9,7 @@ mod auth;
 mod call;
 mod cleanup;
 mod dialect;
+mod download;
 mod entity;
 mod fields;
 mod key_draft;
@@ -16,20 +17,26 @@ mod key_limits;
 mod key_routes;
 mod keys;
 mod limiter;
+mod live;
+mod logs;
 mod metrics;
 mod money;
 mod process;
 mod registry;
 mod relayed;
+mod requests;
 mod router;
 mod session;
 mod sign_in;
 mod statistics;
 mod status;
+mod system;
 mod throttle;
 mod trends;
+mod watch;
 
 pub use auth::hash_password;
+pub use logs::LOG_TAIL;
 pub use router::{Guard, routes};
 
 use crate::config::Config;
@@ -60,6 +67,8 @@ pub struct Server {
     /// The file with the made-up first password, removed when it is changed.
     pub(crate) first_password_file: PathBuf,
     pub(crate) throttle: throttle::Throttle,
+    watchers: watch::Places,
+    jobs: system::Jobs,
     address_limit: limiter::AddressLimit,
     registry: registry::Registry,
     fields: fields::Template,
@@ -71,6 +80,7 @@ impl Server {
         let fields = fields::Template::new(config.enable_cors, config.port);
         let first_password_file = config.data_dir.join("init.json");
         let address_limit = limiter::AddressLimit::new(config.address_limit);
+        let watchers = watch::Places::new(config.relay_workers);
         Server {
             config,
             store,
@@ -81,6 +91,8 @@ impl Server {
             draining: AtomicUsize::new(0),
             first_password_file,
             throttle: throttle::Throttle::default(),
+            watchers,
+            jobs: system::Jobs::default(),
             address_limit,
             registry: registry::Registry::new(),
             fields,
@@ -210,7 +222,7 @@ impl Server {
                 let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &key, &call)
             }
-            Handler::Relayed | Handler::Counted => {
+            Handler::Relayed | Handler::Counted | Handler::Watch(_) => {
                 Err(Answer::json(500, &serde_json::json!({ "error": "not reached" })))
             }
         }
@@ -220,7 +232,7 @@ impl Server {
 impl Service for Server {
     fn pool(&self, head: &Head) -> Pool {
         match router::find(head.method(), head.path()) {
-            Found::Route(route, _) if route.handler.purpose().is_some() => Pool::Relay,
+            Found::Route(route, _) if route.handler.is_long() => Pool::Relay,
             _ => Pool::Control,
         }
     }
@@ -233,9 +245,10 @@ impl Service for Server {
             return self.answer(exchange, &id, refusal);
         }
         let answer = match router::find(head.method(), head.path()) {
-            Found::Route(route, params) => match route.handler.purpose() {
-                Some(purpose) => return relayed::serve(self, exchange, purpose, &id),
-                None => self.handle(&mut exchange, &route.handler, params, &id).unwrap_or_else(|refusal| refusal),
+            Found::Route(route, params) => match (&route.handler, route.handler.purpose()) {
+                (_, Some(purpose)) => return relayed::serve(self, exchange, purpose, &id),
+                (Handler::Watch(open), _) => return watch::serve(self, exchange, *open, params, &id),
+                (handler, None) => self.handle(&mut exchange, handler, params, &id).unwrap_or_else(|refusal| refusal),
             },
             Found::Options => Answer::empty(204),
             Found::Nothing => dialect::no_route(&head),
