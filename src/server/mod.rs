@@ -8,6 +8,7 @@ mod assets;
 mod auth;
 mod call;
 mod cleanup;
+mod departed;
 mod dialect;
 mod download;
 mod entity;
@@ -47,8 +48,8 @@ use call::{Answer, Call};
 use router::{Found, Handler};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// The target of log lines about the admin's door: logins, refusals, password changes. They have a file of their own.
 pub const SECURITY_LOG: &str = "claude_relay::security";
@@ -62,8 +63,7 @@ pub struct Server {
     pub(crate) started: Instant,
     /// Set when running answers must end now: the shutdown's grace is over.
     pub(crate) give_up: Arc<AtomicBool>,
-    /// Answers that are read to their end though their client has left.
-    draining: AtomicUsize,
+    drains: Arc<departed::Drains>,
     /// The file with the made-up first password, removed when it is changed.
     pub(crate) first_password_file: PathBuf,
     pub(crate) throttle: throttle::Throttle,
@@ -79,6 +79,8 @@ impl Server {
     pub fn new(config: Config, store: Arc<Store>, relay: Relay, figures: Arc<Figures>) -> Server {
         let fields = fields::Template::new(config.enable_cors, config.port);
         let first_password_file = config.data_dir.join("init.json");
+        let drain_time_max = Duration::from_millis(config.client_gone_drain_ms);
+        let drains = Arc::new(departed::Drains::new(config.relay_workers, drain_time_max));
         let address_limit = limiter::AddressLimit::new(config.address_limit);
         let watchers = watch::Places::new(config.relay_workers);
         Server {
@@ -88,7 +90,7 @@ impl Server {
             figures,
             started: Instant::now(),
             give_up: Arc::default(),
-            draining: AtomicUsize::new(0),
+            drains,
             first_password_file,
             throttle: throttle::Throttle::default(),
             watchers,

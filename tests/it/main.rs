@@ -6,6 +6,7 @@
 #![allow(clippy::too_many_lines, clippy::unwrap_used)]
 
 mod admin;
+mod client_gone;
 mod door;
 mod failover;
 mod front;
@@ -30,6 +31,7 @@ mod statistics_year;
 mod tidy;
 mod tls;
 mod tokens;
+mod tokens_lasting;
 mod transcripts;
 mod verdicts;
 mod watching;
