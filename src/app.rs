@@ -7,7 +7,7 @@ mod logging;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{Door, Limits, Stopper, Workers};
-use crate::relay::{Bounds, Relay, Settings};
+use crate::relay::{Bounds, Failover, Relay, Settings};
 use crate::server::Server;
 use crate::store::{Opening, Store};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -69,6 +69,12 @@ fn settings(config: &Config) -> Settings {
             idle: Duration::from_millis(config.idle_timeout_ms),
             total: Duration::from_millis(config.total_timeout_ms),
         },
+        failover: Failover {
+            accounts_max: config.failover_accounts_max,
+            time_max: Duration::from_millis(config.failover_time_max_ms),
+            affinity_wait: Duration::from_millis(config.affinity_wait_ms),
+        },
+        concurrency_wait: Duration::from_millis(config.concurrency_wait_ms),
     }
 }
 

@@ -29,10 +29,13 @@ enum Every {
 /// How long the end of the program waits for the job that runs: a download may take longer, and nothing is lost with it.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
-const JOBS: [Job; 4] = [
+const JOBS: [Job; 7] = [
     Job { name: "prices", every: Every::Hour, work: refresh_prices },
     Job { name: "sessions", every: Every::Cleanup, work: prune_sessions },
     Job { name: "retention", every: Every::Cleanup, work: prune_ledger },
+    Job { name: "affinities", every: Every::Cleanup, work: prune_affinities },
+    Job { name: "tokens", every: Every::HalfMinute, work: refresh_tokens },
+    Job { name: "deleted keys", every: Every::Cleanup, work: purge_keys },
     // Often enough that the log stays small and no commit has to do it.
     Job { name: "checkpoint", every: Every::HalfMinute, work: checkpoint },
 ];
@@ -105,6 +108,7 @@ fn perform(server: &Server, job: &Job) {
     let (name, start) = (job.name, Instant::now());
     let done = catch_unwind(AssertUnwindSafe(|| (job.work)(server)));
     let elapsed_ms = start.elapsed().as_millis();
+    server.note_job(name, matches!(done, Ok(Ok(_))), now_ms());
     match done {
         Ok(Ok(Some(did))) => log::info!("job {name}: {did} in {elapsed_ms} ms"),
         Ok(Ok(None)) => log::debug!("job {name}: nothing to do, in {elapsed_ms} ms"),
@@ -125,6 +129,21 @@ fn prune_sessions(server: &Server) -> Result<Option<String>> {
 fn prune_ledger(server: &Server) -> Result<Option<String>> {
     let removed = server.prune_ledger(now_ms())?;
     Ok((removed > 0).then(|| format!("{removed} ledger lines removed, their sums stay")))
+}
+
+fn prune_affinities(server: &Server) -> Result<Option<String>> {
+    let removed = server.prune_affinities(now_ms())?;
+    Ok((removed > 0).then(|| format!("{removed} conversations forgotten")))
+}
+
+fn refresh_tokens(server: &Server) -> Result<Option<String>> {
+    let refreshed = server.refresh_tokens(now_ms());
+    Ok((refreshed > 0).then(|| format!("{refreshed} access tokens refreshed")))
+}
+
+fn purge_keys(server: &Server) -> Result<Option<String>> {
+    let purged = server.purge_keys(now_ms())?;
+    Ok((purged > 0).then(|| format!("{purged} keys purged that were deleted long ago")))
 }
 
 fn checkpoint(server: &Server) -> Result<Option<String>> {

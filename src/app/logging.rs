@@ -1,10 +1,10 @@
 //! The log: to the console, and to files of a day each in `DATA_DIR/logs`, with a file of its own for what concerns the
-//! admin's door. Never a body, a key, a token or a password. One bounded line a record, whatever the record quotes.
+//! admin's door; and to the memory that the admin's pages read. Never a body, a key, a token or a password. One bounded line a record, whatever the record quotes.
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::time::{iso, now_ms};
-use crate::server::SECURITY_LOG;
+use crate::server::{LOG_TAIL, SECURITY_LOG};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -31,7 +31,7 @@ pub(super) fn start(config: &Config) -> Result<()> {
     // It lives as long as the process.
     let logger = Box::leak(Box::new(Logger { level: config.log_level, files }));
     log::set_logger(logger).map_err(|error| Error::internal("the log was started twice", error.to_string()))?;
-    log::set_max_level(config.log_level);
+    log::set_max_level(config.log_level.max(LevelFilter::Info));
     Ok(())
 }
 
@@ -49,8 +49,10 @@ struct Files {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // The pages show what runs, also where the files keep only what went wrong.
         // The libraries' own lines may quote what they carry.
-        metadata.level() <= self.level && metadata.target().starts_with("claude_relay")
+        let level = self.level.max(LevelFilter::Info);
+        metadata.level() <= level && metadata.target().starts_with("claude_relay")
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -58,7 +60,12 @@ impl Log for Logger {
             return;
         }
         let now = iso(now_ms());
-        let line = format!("{now} [{}] {}\n", record.level(), one_line(&record.args().to_string()));
+        let message = one_line(&record.args().to_string());
+        LOG_TAIL.push(record.level(), record.target(), &message);
+        if record.level() > self.level {
+            return;
+        }
+        let line = format!("{now} [{}] {message}\n", record.level());
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // A console that is closed has no reader to tell.
         let _ = io::stderr().write_all(line.as_bytes());

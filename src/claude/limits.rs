@@ -1,9 +1,7 @@
 //! The vendor's rate-limit header fields (docs.anthropic.com, "Rate limits", and what subscription accounts are sent):
 //! what is used up, and when it begins anew.
 
-use crate::model::{Scope, Window};
-use jiff::Timestamp;
-use jiff::fmt::rfc2822;
+use crate::model::{Scope, Window, time};
 
 /// Fields of a subscription account.
 const UNIFIED: &str = "anthropic-ratelimit-unified-";
@@ -120,7 +118,7 @@ impl RateLimits {
         });
         match what {
             "remaining" => self.buckets[at].remaining = value.parse().ok(),
-            "reset" => self.buckets[at].reset_at_ms = value.parse::<Timestamp>().ok().map(Timestamp::as_millisecond),
+            "reset" => self.buckets[at].reset_at_ms = time::parse(value),
             _ => {}
         }
     }
@@ -163,7 +161,7 @@ fn retry_at(value: &str, now_ms: i64) -> Option<i64> {
         let is_wait = seconds.is_finite() && seconds >= 0.0 && seconds <= (END_MAX_MS / 1000) as f64;
         return is_wait.then(|| now_ms + (seconds * 1000.0).ceil() as i64);
     }
-    rfc2822::parse(value).ok().map(|at| at.timestamp().as_millisecond())
+    time::parse_http_date(value)
 }
 
 /// Unix seconds, as milliseconds.

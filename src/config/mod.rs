@@ -58,12 +58,22 @@ pub struct Config {
     pub idle_timeout_ms: u64,
     /// A whole exchange, milliseconds.
     pub total_timeout_ms: u64,
+    /// Accounts that are tried for one request before its answer starts.
+    pub failover_accounts_max: usize,
+    /// Time after which no further account is tried, milliseconds.
+    pub failover_time_max_ms: u64,
+    /// How long a conversation whose history holds thinking waits for its own account, milliseconds.
+    pub affinity_wait_ms: u64,
+    /// How long an answer is read on after its client has left, milliseconds; 0 ends it at once.
+    pub client_gone_drain_ms: u64,
     /// Largest body of a relayed request, bytes. The vendor's limit for messages is 32 MB.
     pub request_body_bytes_max: u64,
     /// How long running answers may go on after SIGTERM, milliseconds.
     pub shutdown_grace_ms: u64,
     /// Token limit of a new key that names none; 0 is none. The original took 0 for its default.
     pub default_token_limit: u64,
+    /// How long a request may wait for one of its key's places when all are taken, milliseconds; 0 refuses it at once.
+    pub concurrency_wait_ms: u64,
     /// The least severe lines that are logged. The original's `http`, `verbose` and `silly` are understood.
     pub log_level: log::LevelFilter,
     /// A log file of this size is rotated, bytes. Written as the original's: `10m`, `512k`, `1g`, or a number.
@@ -120,9 +130,14 @@ impl Default for Config {
             first_byte_timeout_ms: 300_000,
             idle_timeout_ms: 300_000,
             total_timeout_ms: 3_600_000,
+            failover_accounts_max: 4,
+            failover_time_max_ms: 30_000,
+            affinity_wait_ms: 5000,
+            client_gone_drain_ms: 0,
             request_body_bytes_max: 32 * 1024 * 1024,
             shutdown_grace_ms: 30_000,
             default_token_limit: 1_000_000,
+            concurrency_wait_ms: 0,
             log_level: log::LevelFilter::Info,
             log_max_size: 10 * 1024 * 1024,
             log_max_files: 5,

@@ -83,9 +83,14 @@ pub(super) static SETTINGS: &[Setting] = settings! {
     first_byte_timeout_ms, "UPSTREAM_FIRST_BYTE_TIMEOUT", Number, |text| number(text, 100..=DAY_MS);
     idle_timeout_ms, "UPSTREAM_IDLE_TIMEOUT", Number, |text| number(text, 100..=DAY_MS);
     total_timeout_ms, "UPSTREAM_TOTAL_TIMEOUT", Number, |text| number(text, 1000..=DAY_MS);
+    failover_accounts_max, "FAILOVER_ACCOUNTS_MAX", Number, |text| number(text, 1..=32);
+    failover_time_max_ms, "FAILOVER_TIME_MAX", Number, |text| number(text, 0..=DAY_MS);
+    affinity_wait_ms, "AFFINITY_WAIT", Number, |text| number(text, 0..=60_000);
+    client_gone_drain_ms, "CLIENT_GONE_DRAIN", Number, |text| number(text, 0..=600_000);
     request_body_bytes_max, "REQUEST_BODY_BYTES_MAX", Number, |text| number(text, 1024..=1 << 30);
     shutdown_grace_ms, "SHUTDOWN_GRACE", Number, |text| number(text, 0..=DAY_MS);
     default_token_limit, "DEFAULT_TOKEN_LIMIT", Number, |text| number(text, 0..=(1 << 53) - 1);
+    concurrency_wait_ms, "CONCURRENCY_WAIT", Number, |text| number(text, 0..=60_000);
     log_level, "LOG_LEVEL", Text, log_level;
     log_max_size, "LOG_MAX_SIZE", TextOrNumber, log_size;
     log_max_files, "LOG_MAX_FILES", TextOrNumber, |text: &str| number(text.trim_end_matches('d'), 1..=1000);

@@ -131,7 +131,7 @@ fn raise_open_files() {
 /// Stops a door.
 #[derive(Clone, Debug)]
 pub struct Stopper {
-    bell: Arc<Bell>,
+    pub(super) bell: Arc<Bell>,
 }
 
 impl Stopper {

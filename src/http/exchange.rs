@@ -10,12 +10,16 @@ use rustix::io::Errno;
 
 use super::body::{self, Body, BodyError};
 use super::conn::Conn;
+use super::door::Stopper;
 use super::fields::{BodyLength, Fields, Persistence, encode_head};
 use super::front::{Front, is_would_block};
 use super::head::Head;
 use super::lock;
 use super::pool::Seat;
 use super::reply::Reply;
+
+/// How often someone who sends to a slow client asks whether to go on.
+const LOOK_UP_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 /// One request and its answer, owned by the worker. Dropped without an answer, it makes the front send 500 and close.
 pub struct Exchange {
@@ -46,6 +50,11 @@ impl Exchange {
     /// The client's socket, to be looked at while the worker waits for something else.
     pub fn client(&self) -> Client {
         Client { stream: self.wire.conn.as_ref().map_or_else(Weak::new, |conn| Arc::downgrade(&conn.stream)) }
+    }
+
+    /// The door's stopper: what would go on without an end of its own looks at it.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { bell: self.wire.front.bell.clone() }
     }
 
     /// Reads the whole body, of at most `bytes_max` bytes; a longer one that is announced is refused before anything is
@@ -254,6 +263,38 @@ impl Wire {
                 self.abort();
                 return Err(io::ErrorKind::TimedOut.into());
             }
+        }
+        Ok(())
+    }
+
+    /// Sends all pieces, asking `goes_on` four times a second while the client does not read. It is given up for dead after
+    /// `write_deadline` without taking a byte, or as soon as `goes_on` says no. An error is for ever.
+    pub(super) fn send_while(&mut self, mut pieces: &mut [IoSlice<'_>], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+        let Some(conn) = self.conn.as_ref() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let mut last_progress = Instant::now();
+        IoSlice::advance_slices(&mut pieces, 0);
+        while !pieces.is_empty() {
+            let error = match conn.send_pieces(pieces, false) {
+                Ok(sent) => {
+                    self.has_sent = true;
+                    last_progress = Instant::now();
+                    IoSlice::advance_slices(&mut pieces, sent);
+                    continue;
+                }
+                Err(Errno::INTR) => continue,
+                Err(error) if !is_would_block(error) => io::Error::from(error),
+                Err(_) if !goes_on() => io::ErrorKind::Interrupted.into(),
+                Err(_) if last_progress.elapsed() > self.front.limits.write_deadline => io::ErrorKind::TimedOut.into(),
+                Err(_) => {
+                    let mut fds = [PollFd::new(&*conn.stream, PollFlags::OUT)];
+                    match poll(&mut fds, Some(&LOOK_UP_EVERY)) {
+                        Ok(_) | Err(Errno::INTR) => continue,
+                        Err(error) => error.into(),
+                    }
+                }
+            };
+            self.abort();
+            return Err(error);
         }
         Ok(())
     }

@@ -31,6 +31,20 @@ impl Reply {
     /// them, which may be as long as `Limits::write_deadline` if the client does not read. Nothing happens for no bytes.
     /// After an error the connection is dead. More bytes than announced are refused.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_by(bytes, |wire, pieces, is_last| wire.send(pieces, is_last))
+    }
+
+    /// The same for an answer without an end of its own: while the client does not read, `goes_on` is asked four times a
+    /// second, and the answer is aborted when it says no.
+    pub fn write_while(&mut self, bytes: &[u8], goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+        self.write_by(bytes, |wire, pieces, _| wire.send_while(pieces, goes_on))
+    }
+
+    fn write_by(
+        &mut self,
+        bytes: &[u8],
+        send: impl FnOnce(&mut Wire, &mut [IoSlice<'_>], bool) -> io::Result<()>,
+    ) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -52,7 +66,7 @@ impl Reply {
             _ => (&[], &[]),
         };
         let mut pieces = [&self.head[..], size, bytes, end].map(IoSlice::new);
-        self.wire.send(&mut pieces, is_last)?;
+        send(&mut self.wire, &mut pieces, is_last)?;
         self.head = Vec::new();
         Ok(())
     }
@@ -69,6 +83,15 @@ impl Reply {
     /// Whether anything may have reached the client.
     pub fn has_sent(&self) -> bool {
         self.wire.has_sent()
+    }
+
+    /// Ends an answer in pieces without waiting: where the client has not read what came before, the end is an abort.
+    pub fn finish_now(mut self) {
+        let end: &[u8] = if self.length == BodyLength::Chunked && !self.omits_body { b"0\r\n\r\n" } else { b"" };
+        let mut pieces = [IoSlice::new(&self.head), IoSlice::new(end)];
+        if self.wire.send_while(&mut pieces, &|| false).is_ok() {
+            self.wire.go_home(self.persistence);
+        }
     }
 
     /// Ends the answer, sending the head and the last chunk as needed; then the connection serves the next request, or

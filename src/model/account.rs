@@ -1,6 +1,7 @@
 //! An account: a credential that the relay spends on behalf of its callers.
 
 use super::{Proxy, Sensitive};
+use std::collections::BTreeMap;
 
 /// How an account proves itself to the upstream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -94,6 +95,14 @@ pub struct Account {
     pub scopes: Vec<String>,
     /// Base URL of an Anthropic-compatible service, without a trailing slash; `None` is the configured upstream.
     pub base_url: Option<String>,
+    /// Names of models as clients send them, and as this account's upstream calls them.
+    pub model_mapping: BTreeMap<String, String>,
+    /// Requests it may serve at the same time; 0 = any number.
+    pub max_concurrency: i64,
+    /// The end of its use, Unix milliseconds.
+    pub expires_on_ms: Option<i64>,
+    /// What it may cost on one local day, pico-dollars; 0 = any amount.
+    pub daily_cost_limit: i64,
     /// The proxy it is reached through.
     pub proxy: Option<Proxy>,
     /// Unix milliseconds.
@@ -117,6 +126,11 @@ impl Account {
     /// Whether it may serve at all: switched on, not in error, with a credential.
     pub fn is_usable(&self) -> bool {
         self.is_active && self.status != "error" && self.has_credential()
+    }
+
+    /// Whether its use has ended at `now_ms`.
+    pub fn is_expired(&self, now_ms: i64) -> bool {
+        self.expires_on_ms.is_some_and(|end| now_ms >= end)
     }
 
     /// The e-mail address as a list shows it: `us***r@example.com`; for local parts of one or two characters `u***@…`.

@@ -1,6 +1,7 @@
 //! What was used: token counts, and the ledger line of one request.
 
 use super::cost::Cost;
+use std::borrow::Cow;
 
 /// Counts of the five kinds of tokens that are priced apart.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -116,8 +117,48 @@ pub struct Line {
     pub inference_geo: Option<String>,
     /// Whether the whole answer was passed on; `false` marks a partial bill.
     pub complete: bool,
+    /// Accounts that were tried, this one included.
+    pub attempts: u32,
+    /// Why this account was chosen: `bound`, `fallback`, `affinity`, `pool`, `failover`.
+    pub account_reason: Cow<'static, str>,
     /// From arrival to the upstream's first byte, milliseconds.
     pub first_byte_ms: i64,
     /// From arrival to the end, milliseconds.
     pub total_ms: i64,
+}
+
+/// How a request ended: each line is exactly one of these.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Answered, and passed on whole.
+    Ok,
+    /// The client was given an error: status 400 or above.
+    Error,
+    /// An answer that was not passed on whole.
+    Partial,
+}
+
+impl Outcome {
+    /// The outcome of a line with this status and completeness.
+    pub fn of(status: u16, complete: bool) -> Outcome {
+        match (status, complete) {
+            (400.., _) => Outcome::Error,
+            (_, true) => Outcome::Ok,
+            (_, false) => Outcome::Partial,
+        }
+    }
+
+    /// The outcome's name: `ok`, `error` or `partial`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Error => "error",
+            Outcome::Partial => "partial",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<Outcome> {
+        [Outcome::Ok, Outcome::Error, Outcome::Partial].into_iter().find(|outcome| outcome.as_str() == name)
+    }
 }

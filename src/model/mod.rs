@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod api_key;
+pub mod budget;
 pub mod cost;
 pub mod ledger;
 pub mod price;
@@ -11,10 +12,11 @@ pub mod secret;
 pub mod time;
 
 pub use account::{Account, AccountKind, AccountType};
-pub use api_key::ApiKey;
+pub use api_key::{ApiKey, ExpirationMode};
+pub use budget::{Budget, Spent};
 pub use cost::Cost;
-pub use ledger::{Bill, Line, Tokens, Usage};
+pub use ledger::{Bill, Line, Outcome, Tokens, Usage};
 pub use price::PriceTable;
 pub use proxy::Proxy;
-pub use rest::{Rest, RestReason, RestSource, Scope, Window};
+pub use rest::{AccountEvent, Rest, RestReason, RestSource, Scope, Window};
 pub use secret::Sensitive;

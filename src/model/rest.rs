@@ -46,9 +46,9 @@ impl RestReason {
     }
 
     /// Whether an account that rests for this is only put behind the others, and still used when there is no other: what is
-    /// wrong may be over by now, or be the same for all of them.
+    /// wrong may be over by now, be the same for all of them, or come of one client's requests.
     pub fn is_soft(self) -> bool {
-        matches!(self, RestReason::Overloaded | RestReason::Unreachable)
+        matches!(self, RestReason::Overloaded | RestReason::Permission | RestReason::Unreachable)
     }
 }
 
@@ -140,6 +140,46 @@ pub struct Window {
     pub reset_at_ms: Option<i64>,
     /// When this was told, Unix milliseconds.
     pub seen_at_ms: i64,
+}
+
+/// One thing that happened to an account, as its history shows it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AccountEvent {
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
+    /// `rest`, `recovered`, `wake`, `refresh`, `refresh_failed`, `stopped`.
+    pub kind: String,
+    /// Why it rests.
+    pub reason: Option<String>,
+    /// What of it rests.
+    pub scope: Option<String>,
+    /// The rest's end, Unix milliseconds.
+    pub until_ms: Option<i64>,
+    /// Where the end is known from.
+    pub source: Option<String>,
+    /// Status of the upstream's answer, if there was one.
+    pub status: Option<i64>,
+    /// In words.
+    pub message: String,
+}
+
+impl AccountEvent {
+    /// An event without a rest.
+    pub fn new(at_ms: i64, kind: &str, message: impl Into<String>) -> AccountEvent {
+        AccountEvent { at_ms, kind: kind.to_owned(), message: message.into(), ..AccountEvent::default() }
+    }
+
+    /// The beginning of a rest.
+    pub fn of_rest(rest: &Rest, status: Option<u16>) -> AccountEvent {
+        AccountEvent {
+            reason: Some(rest.reason.as_str().to_owned()),
+            scope: Some(rest.scope.as_str().to_owned()),
+            until_ms: Some(rest.until_ms),
+            source: Some(rest.source.as_str().to_owned()),
+            status: status.map(i64::from),
+            ..AccountEvent::new(rest.since_ms, "rest", rest.message.clone())
+        }
+    }
 }
 
 /// The family of a model by its name: `claude-opus-4-5` and `claude-4-opus-20250514` are `opus`. The vendor counts some of

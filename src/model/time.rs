@@ -1,8 +1,10 @@
 //! Instants as this program keeps them: milliseconds since the Unix epoch, UTC; and the buckets that reports count by.
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::civil::Date;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use jiff::tz::TimeZone;
 
 /// Now, in milliseconds since the Unix epoch.
 pub fn now_ms() -> i64 {
@@ -30,7 +32,7 @@ pub fn parse(text: &str) -> Option<i64> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Some(at.as_millisecond());
     }
-    if let Ok(date) = text.parse::<jiff::civil::Date>()
+    if let Ok(date) = text.parse::<Date>()
         && text.len() == 10
     {
         return date.to_zoned_datetime(TimeZone::UTC).ok().map(|at| at.timestamp().as_millisecond());
@@ -41,6 +43,11 @@ pub fn parse(text: &str) -> Option<i64> {
     None
 }
 
+/// Reads an instant as HTTP writes it (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn parse_http_date(text: &str) -> Option<i64> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|at| at.timestamp().as_millisecond())
+}
+
 /// The buckets of one instant in one time zone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Buckets {
@@ -48,6 +55,8 @@ pub struct Buckets {
     pub hour: i64,
     /// The local day as the number `yyyymmdd`.
     pub day: i64,
+    /// The local week as its Monday, in the form of a day.
+    pub week: i64,
     /// The local month as the number `yyyymm`.
     pub month: i64,
 }
@@ -57,12 +66,13 @@ impl Buckets {
     pub fn of(at_ms: i64, zone: &TimeZone) -> Buckets {
         let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::UNIX_EPOCH);
         let local = zone.to_datetime(at);
-        let (year, month, day) = (i64::from(local.year()), i64::from(local.month()), i64::from(local.day()));
         let into_the_hour = i64::from(local.minute()) * 60 + i64::from(local.second());
+        let day = number_of(local.date());
         Buckets {
             hour: at.as_millisecond().div_euclid(1000) - into_the_hour,
-            day: year * 10_000 + month * 100 + day,
-            month: year * 100 + month,
+            day,
+            week: day_after(day, -i64::from(local.weekday().to_monday_zero_offset())),
+            month: day / 100,
         }
     }
 }
@@ -86,7 +96,7 @@ pub fn days_until(at_ms: i64, count: i64, zone: &TimeZone) -> Vec<i64> {
     let mut day = zone.to_datetime(at).date();
     let mut days = Vec::new();
     for _ in 0..count {
-        days.push(i64::from(day.year()) * 10_000 + i64::from(day.month()) * 100 + i64::from(day.day()));
+        days.push(number_of(day));
         let Ok(before) = day.yesterday() else { break };
         day = before;
     }
@@ -96,12 +106,28 @@ pub fn days_until(at_ms: i64, count: i64, zone: &TimeZone) -> Vec<i64> {
 
 /// How many days lie between two local days (`yyyymmdd`); negative when the second is earlier.
 pub fn days_apart(first: i64, second: i64) -> i64 {
-    let day = |number: i64| {
-        let part = |value: i64| i8::try_from(value).unwrap_or_default();
-        let year = i16::try_from(number / 10_000).unwrap_or_default();
-        jiff::civil::Date::new(year, part(number / 100 % 100), part(number % 100)).unwrap_or_default()
-    };
-    i64::from(day(first).duration_until(day(second)).as_hours() as i32 / 24)
+    i64::from(date_of(first).duration_until(date_of(second)).as_hours() as i32 / 24)
+}
+
+/// The local day (`yyyymmdd`) that lies `count` days after another one, or before it where that is negative.
+pub fn day_after(day: i64, count: i64) -> i64 {
+    let date = date_of(day);
+    date.checked_add(jiff::SignedDuration::from_hours(count.saturating_mul(24))).map_or(day, number_of)
+}
+
+/// The instant (Unix milliseconds) at which a local day (`yyyymmdd`) begins. Where clocks skip midnight, it begins later.
+pub fn day_start_ms(day: i64, zone: &TimeZone) -> i64 {
+    zone.to_timestamp(date_of(day).at(0, 0, 0, 0)).map_or(i64::MAX, Timestamp::as_millisecond)
+}
+
+fn number_of(date: Date) -> i64 {
+    i64::from(date.year()) * 10_000 + i64::from(date.month()) * 100 + i64::from(date.day())
+}
+
+fn date_of(number: i64) -> Date {
+    let part = |value: i64| i8::try_from(value).unwrap_or_default();
+    let year = i16::try_from(number / 10_000).unwrap_or_default();
+    Date::new(year, part(number / 100 % 100), part(number % 100)).unwrap_or_default()
 }
 
 /// The local hours from the one that holds `start_ms` to the one that holds `end_ms`, as the Unix seconds at which they

@@ -1,12 +1,16 @@
 //! Step one: who is calling, may they, and is there room for one more of their requests.
 
+use super::Purpose;
+use super::budgets::{Budgets, Purse};
+use super::permits::{Permit, Permits};
+use super::watch::Departed;
 use super::windows::{Counted, Windows};
 use crate::error::{Error, Result};
-use crate::model::ApiKey;
 use crate::model::time::now_ms;
+use crate::model::{ApiKey, Budget};
 use crate::store::Store;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Lengths of a key's clear text that are worth a look-up, as in the original.
 const KEY_LENGTH_MIN: usize = 10;
@@ -56,6 +60,26 @@ pub enum Refused {
         /// Until then, minutes, rounded up.
         remaining_minutes: i64,
     },
+    /// The key's window has cost as much as it may.
+    WindowCost {
+        /// Cost of the window, pico-dollars.
+        current: i64,
+        /// The key's limit, pico-dollars.
+        limit: i64,
+        /// The window's end, Unix milliseconds.
+        reset_at_ms: i64,
+    },
+    /// The key has spent a budget.
+    Budget {
+        /// Which one.
+        budget: Budget,
+        /// What was spent of it, pico-dollars.
+        current: i64,
+        /// The key's limit, pico-dollars.
+        limit: i64,
+        /// When a new one begins, Unix milliseconds; `None` = never.
+        ends_at_ms: Option<i64>,
+    },
     /// The key may not use the model.
     Model,
     /// The check itself failed.
@@ -69,6 +93,7 @@ pub struct Caller {
     pub key: ApiKey,
     permit: Option<Permit>,
     counted: Option<Counted>,
+    purse: Option<Purse>,
 }
 
 impl Caller {
@@ -78,37 +103,69 @@ impl Caller {
         self.permit = None;
     }
 
-    /// Adds what the request has used to its key's window.
-    pub(super) fn add_tokens(&self, tokens: i64) {
+    /// Adds what the request that came at `at_ms` has used, and what that cost (pico-dollars), to all that its key is
+    /// bounded by. Done before the permit is given back: whoever gets it must find this counted.
+    pub(super) fn spend(&self, store: &Store, at_ms: i64, tokens: i64, cost: i64) {
         if let Some(counted) = &self.counted {
-            counted.add_tokens(tokens);
+            counted.add(tokens, cost);
+        }
+        if let Some(purse) = &self.purse {
+            purse.add(store, at_ms, cost);
         }
     }
 }
 
-/// Finds the key and checks all that can be known before the body is read. From here on the request counts in its key's
-/// window, also if its body turns out to be wrong, as in the original. `at_ms` is when it arrived, which its ledger line
-/// will say too.
-///
-/// Without windows the request is not counted.
-///
-/// # Errors
-/// Why the caller is refused.
-pub(super) fn admit(
-    store: &Store,
-    permits: &Arc<Permits>,
-    windows: Option<&Windows>,
-    prefix: &str,
-    clear: Option<&str>,
-    at_ms: i64,
-) -> std::result::Result<Caller, Refused> {
-    let key = identify(store, prefix, clear)?;
-    let permit = permits.take(&key)?;
-    let counted = match windows {
-        Some(windows) => windows.count(store, &key, at_ms)?,
-        None => None,
-    };
-    Ok(Caller { key, permit: Some(permit), counted })
+/// A request that wants to be admitted.
+pub struct Ask<'a> {
+    /// The key it brings, if any.
+    pub clear: Option<&'a str>,
+    /// What it wants.
+    pub purpose: Purpose,
+    /// When it came, Unix milliseconds; its ledger line will say so too.
+    pub at_ms: i64,
+    /// Answers whether its client has left.
+    pub departed: Departed,
+}
+
+/// What the requests of all keys have used: what a request is admitted by.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    pub(super) permits: Arc<Permits>,
+    pub(super) windows: Windows,
+    pub(super) budgets: Budgets,
+    /// What every key begins with.
+    pub(super) prefix: String,
+    /// How long a request may wait for a permit.
+    pub(super) wait: Duration,
+}
+
+impl Gate {
+    /// Finds the key and checks all that can be known before the body is read. From here on the request counts in its key's
+    /// window, also if its body turns out to be wrong, as in the original. What is not billed counts in no window and no
+    /// budget.
+    ///
+    /// # Errors
+    /// Why the caller is refused.
+    pub(super) fn admit(&self, store: &Store, ask: &Ask<'_>) -> std::result::Result<Caller, Refused> {
+        let is_billed = ask.purpose == Purpose::Message;
+        let mut key = identify(store, &self.prefix, ask.clear)?;
+        if is_billed {
+            // Nobody waits for a permit that is worth nothing.
+            self.budgets.check(store, &key, now_ms)?;
+        }
+        let permit = self.permits.take(&key, self.wait, &ask.departed)?;
+        if permit.has_waited {
+            // Meanwhile the admin may have changed or deleted it.
+            key = identify(store, &self.prefix, ask.clear)?;
+        }
+        // Checked again: what ran until now has cost something.
+        let purse = is_billed.then(|| self.budgets.check(store, &key, now_ms)).transpose()?;
+        let counted = if is_billed { self.windows.count(store, &key, ask.at_ms)? } else { None };
+        if key.awaits_activation() {
+            store.activate_key(key.seq, ask.at_ms).map_err(Refused::Failed)?;
+        }
+        Ok(Caller { key, permit: Some(permit), counted, purse })
+    }
 }
 
 /// Finds the key without taking a permit: for routes that only report.
@@ -132,46 +189,4 @@ pub fn identify(store: &Store, prefix: &str, clear: Option<&str>) -> std::result
         return Err(Refused::ExpiredKey);
     }
     Ok(key)
-}
-
-/// Requests that run, by key. Only keys that have some are listed.
-#[derive(Debug, Default)]
-pub struct Permits {
-    running: Mutex<HashMap<i64, i64>>,
-}
-
-impl Permits {
-    fn take(self: &Arc<Permits>, key: &ApiKey) -> std::result::Result<Permit, Refused> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = running.entry(key.seq).or_default();
-        if key.concurrency_limit > 0 && *count >= key.concurrency_limit {
-            return Err(Refused::Concurrency { current: *count, limit: key.concurrency_limit });
-        }
-        *count += 1;
-        Ok(Permit { permits: Arc::clone(self), key_seq: key.seq })
-    }
-
-    /// How many requests of a key run now.
-    pub fn running(&self, key_seq: i64) -> i64 {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(&key_seq).copied().unwrap_or(0)
-    }
-}
-
-/// The right to run one request; given back on drop, however the request ends.
-#[derive(Debug)]
-struct Permit {
-    permits: Arc<Permits>,
-    key_seq: i64,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut running = self.permits.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = running.get_mut(&self.key_seq) {
-            *count -= 1;
-            if *count <= 0 {
-                running.remove(&self.key_seq);
-            }
-        }
-    }
 }

@@ -12,6 +12,12 @@ use std::time::{Duration, Instant};
 
 /// An access token is refreshed this long before its end, as in the original.
 const REFRESH_AHEAD_MS: i64 = 60_000;
+/// The background refreshes between this long before the end and half of that, spread by account, so that no request waits
+/// for a token endpoint.
+const BACKGROUND_AHEAD_MS: i64 = 600_000;
+/// After a failed refresh the background waits this long, and twice as long after each further one up to the maximum.
+const BACKGROUND_RETRY: Duration = Duration::from_secs(30);
+const BACKGROUND_RETRY_MAX: Duration = Duration::from_secs(600);
 /// The largest answer of a token endpoint that is read, in bytes.
 pub(super) const GRANT_BYTES_MAX: u64 = 64 * 1024;
 
@@ -29,6 +35,8 @@ pub(super) struct Credentials {
 struct Turn {
     /// When the last one failed, if none has succeeded since.
     failed_at: Option<Instant>,
+    /// How many have failed in a row.
+    failures: u32,
     /// A pair that was granted and could not yet be kept, with the refresh token that was spent for it.
     unsaved: Option<(Sensitive, TokenPair)>,
 }
@@ -93,6 +101,32 @@ impl Credentials {
         }
     }
 
+    /// Another access token for one that was refused: the one that has come in its place meanwhile, or a new one.
+    ///
+    /// # Errors
+    /// As for refreshing.
+    pub(super) fn renew(
+        &self,
+        account: &Account,
+        refused: &Sensitive,
+        store: &Store,
+        upstream: &Upstream,
+        token_url: &str,
+    ) -> Result<Sensitive> {
+        let asked = Instant::now();
+        let turn = self.turn_of(account);
+        let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let account =
+            store.account_by_id(&account.id).ok_or_else(|| Error::new(Kind::NoAccount, "Account not found"))?;
+        if let Some(token) = account.access_token.clone().filter(|token| token != refused) {
+            return Ok(token);
+        }
+        if turn.failed_at.is_some_and(|at| at > asked || at.elapsed() < RETRY_AFTER) {
+            return Err(Error::new(Kind::Upstream, "Token refresh failed a moment ago"));
+        }
+        refresh(&mut turn, &account, store, upstream, token_url).map(|pair| pair.access_token)
+    }
+
     /// Refreshes an account's access token, whether or not it needs to be.
     ///
     /// # Errors
@@ -109,6 +143,21 @@ impl Credentials {
         let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         // Read in turn: what another worker has put in place meanwhile is what must be sent.
         refresh(&mut turn, &*find()?, store, upstream, token_url)
+    }
+
+    /// Whether the background should refresh an account's token now.
+    pub(super) fn is_due(&self, account: &Account, now_ms: i64) -> bool {
+        let is_refreshable =
+            account.kind == AccountKind::OAuth && account.refresh_token.is_some() && account.is_usable();
+        let ahead_ms = BACKGROUND_AHEAD_MS - account.seq.wrapping_mul(7919).rem_euclid(BACKGROUND_AHEAD_MS / 2);
+        if !is_refreshable || account.expires_at_ms.is_none_or(|end| end > now_ms + ahead_ms) {
+            return false;
+        }
+        let turn = self.turn_of(account);
+        // Whoever holds the turn refreshes already.
+        let Ok(turn) = turn.try_lock() else { return false };
+        let pause = BACKGROUND_RETRY.saturating_mul(1 << turn.failures.saturating_sub(1).min(8));
+        turn.failed_at.is_none_or(|at| at.elapsed() >= pause.min(BACKGROUND_RETRY_MAX))
     }
 
     fn turn_of(&self, account: &Account) -> Arc<Mutex<Turn>> {
@@ -148,6 +197,7 @@ fn refresh(
         Err(Error::new(Kind::Upstream, "The account was signed in anew meanwhile, try again"))
     });
     turn.failed_at = refreshed.is_err().then(Instant::now);
+    turn.failures = if refreshed.is_err() { turn.failures.saturating_add(1) } else { 0 };
     refreshed
 }
 

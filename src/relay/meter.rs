@@ -5,15 +5,20 @@
 
 use super::Purpose;
 use super::admit::Caller;
+use super::flights::{Boarded, Flight};
+use super::forward::Served;
+use super::select::Chosen;
+use super::standing::{Seat, Standings};
 use super::totals::Totals;
 use super::upstream::Opened;
+use super::watch::Departed;
 use crate::claude::events::Scanner;
 use crate::claude::usage;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Account, Line, Tokens};
-use crate::store::Store;
+use crate::store::{Conversation, Store};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One read of the upstream's answer.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -32,6 +37,8 @@ pub struct Tag {
     pub model: Option<String>,
     /// What the request asks for.
     pub purpose: Purpose,
+    /// Its place in the list of requests that run.
+    pub flight: Boarded,
 }
 
 /// An answer on its way to the client. It belongs to the client from now on: no other account is tried.
@@ -66,13 +73,13 @@ struct Whole {
 
 impl Answer {
     pub(super) fn new(
-        opened: Opened,
+        served: Served,
         caller: Caller,
-        account: Arc<Account>,
-        kept: (Arc<Store>, Arc<Totals>),
+        kept: (Arc<Store>, Arc<Totals>, Arc<Standings>),
         tag: Tag,
     ) -> Answer {
-        let is_stream = content_type(&opened).starts_with("text/event-stream");
+        let Served { opened, chosen: Chosen { account, seat, reason }, attempts, conversation } = served;
+        let is_stream = opened.is_event_stream();
         let body = if is_stream {
             Body::Stream(Box::new(Stream { scanner: Scanner::new(), piece: Vec::new() }))
         } else {
@@ -87,13 +94,18 @@ impl Answer {
             stream: is_stream,
             status: opened.status,
             upstream_request_id,
+            attempts,
+            account_reason: reason.into(),
             first_byte_ms: elapsed_ms(tag.at),
             ..Line::default()
         };
-        let (store, totals) = kept;
+        tag.flight.is_answered_now();
+        let (store, totals, standings) = kept;
         // What is not billed has no line: as if it had been written already.
         let is_settled = tag.purpose == Purpose::CountTokens;
-        let meter = Meter { store, totals, caller, account, tag, line, is_settled };
+        let conversation = conversation.filter(|_| !is_settled && opened.status < 300);
+        let meter =
+            Meter { store, totals, standings, caller, account, seat: Some(seat), conversation, tag, line, is_settled };
         Answer { opened, body, meter }
     }
 
@@ -110,6 +122,16 @@ impl Answer {
     /// The body's length, where the upstream announced it.
     pub fn length(&self) -> Option<u64> {
         content_length(&self.opened)
+    }
+
+    /// The request's place in the list of those that run.
+    pub fn flight(&self) -> &Flight {
+        &self.meter.tag.flight
+    }
+
+    /// Whether an admin wants it to end before it is whole.
+    pub fn is_cut(&self) -> bool {
+        self.flight().is_ended() && !self.meter.is_settled
     }
 
     /// Whether the answer is an event stream.
@@ -142,6 +164,14 @@ impl Answer {
         self.meter.settle_and_wait()
     }
 
+    /// The client has left: reads on to the answer's end, so that the bill is whole, and drops what comes. `give_up` says
+    /// when to end before `time_max`.
+    pub fn drain(&mut self, give_up: Departed, time_max: Duration) {
+        self.meter.leave();
+        self.opened.detach(give_up, time_max);
+        while !self.meter.is_settled && matches!(self.next_piece(), Ok(Some(_))) {}
+    }
+
     /// The next piece for the client; `None` is the end, and then the ledger has its line.
     ///
     /// # Errors
@@ -167,7 +197,9 @@ impl Stream {
         if length == 0 {
             return end_of_stream(&self.scanner, meter).map(|()| None);
         }
-        if self.scanner.feed(&self.piece).stop_at.is_some() {
+        let stop_at = self.scanner.feed(&self.piece).stop_at;
+        meter.tag.flight.passes(length, Some(self.scanner.usage()));
+        if stop_at.is_some() {
             meter.line.complete = true;
             meter.take_stream(&self.scanner);
             meter.settle_and_wait()?;
@@ -194,6 +226,7 @@ impl Whole {
             self.read(opened)?;
         }
         std::mem::swap(&mut self.held, &mut self.next);
+        meter.tag.flight.passes(self.held.len(), None);
         if self.held.is_empty() {
             if !meter.is_settled {
                 self.settle(meter)?;
@@ -242,8 +275,12 @@ impl Whole {
 struct Meter {
     store: Arc<Store>,
     totals: Arc<Totals>,
+    standings: Arc<Standings>,
     caller: Caller,
     account: Arc<Account>,
+    seat: Option<Seat>,
+    /// The conversation that stays with the account from now on.
+    conversation: Option<Conversation>,
     tag: Tag,
     line: Line,
     is_settled: bool,
@@ -272,11 +309,17 @@ impl Meter {
     }
 
     fn settle_and_wait(&mut self) -> Result<()> {
-        self.caller.leave();
         if self.is_settled {
+            self.leave();
             return Ok(());
         }
         self.settle().wait()
+    }
+
+    /// Gives the permit and the account's seat back.
+    fn leave(&mut self) {
+        self.caller.leave();
+        self.seat = None;
     }
 
     fn settle(&mut self) -> crate::store::Receipt {
@@ -287,14 +330,17 @@ impl Meter {
         }
         line.total_ms = elapsed_ms(self.tag.at);
         let tokens = line.tokens.unwrap_or_default();
-        self.caller.add_tokens(tokens.all());
-        self.caller.leave();
+        if let Some(conversation) = self.conversation.take().filter(|_| line.tokens.is_some()) {
+            self.standings.pin(conversation, self.account.seq, line.at_ms);
+        }
         log::info!(
-            "relayed id={} key={:?} account={:?} model={:?} status={} complete={} first_byte_ms={} total_ms={} \
-             input={} output={} cache_5m={} cache_1h={} cache_read={}",
+            "relayed id={} key={:?} account={:?} reason={} attempts={} model={:?} status={} complete={} first_byte_ms={} \
+             total_ms={} input={} output={} cache_5m={} cache_1h={} cache_read={}",
             line.request_id,
             self.caller.key.name,
             self.account.name,
+            line.account_reason,
+            line.attempts,
             line.model,
             line.status,
             line.complete,
@@ -308,7 +354,11 @@ impl Meter {
         );
         self.line.status = line.status;
         self.totals.add(&line.model, &tokens);
-        self.store.record(line)
+        let at_ms = line.at_ms;
+        let receipt = self.store.record(line);
+        self.caller.spend(&self.store, at_ms, tokens.all(), receipt.cost());
+        self.leave();
+        receipt
     }
 }
 
@@ -323,11 +373,6 @@ impl Drop for Answer {
         // Nobody waits for this commit: no client sees this answer finish.
         drop(self.meter.settle());
     }
-}
-
-fn content_type(opened: &Opened) -> String {
-    let value = opened.fields.get("content-type").and_then(|value| value.to_str().ok());
-    value.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn content_length(opened: &Opened) -> Option<u64> {

@@ -2,29 +2,46 @@
 //! No client socket is touched here, and no SQL is written.
 
 pub mod admit;
+mod affinity;
+mod budgets;
 mod credential;
+mod flights;
+mod forward;
 mod meter;
+mod pace;
+mod permits;
 mod pricing;
 mod select;
 mod sign_in;
+mod standing;
 mod totals;
+mod trial;
 mod upstream;
 mod watch;
 mod windows;
 
+pub use flights::{Boarded, Flight, Flights, SoFar};
+pub use forward::{Failover, Unserved};
 pub use meter::{Answer, Tag};
+pub use pace::Done;
+pub use standing::{Standing, Standings};
 pub use totals::Totals;
+pub use trial::Trial;
 pub use upstream::Bounds;
 pub use watch::Departed;
 
-use crate::claude::headers;
 use crate::error::Result;
-use crate::model::Account;
-use crate::store::Store;
-use admit::{Caller, Permits, Refused};
+use crate::model::time::now_ms;
+use crate::model::{Account, AccountEvent, ApiKey, Spent};
+use crate::store::{Store, WindowUse};
+use admit::{Ask, Caller, Gate, Refused};
+use forward::Course;
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use upstream::{Call, Upstream};
+use std::time::Duration;
+use upstream::Upstream;
 
 /// What the main path needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -41,6 +58,10 @@ pub struct Settings {
     pub upstream_ca_file: Option<PathBuf>,
     /// How long each part of an exchange may take.
     pub bounds: Bounds,
+    /// What is done for one request before its answer starts.
+    pub failover: Failover,
+    /// How long a request may wait for one of its key's places; zero refuses at once.
+    pub concurrency_wait: Duration,
 }
 
 /// What a request asks of the upstream.
@@ -60,6 +81,10 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// The body, byte for byte.
     pub body: &'a [u8],
+    /// Where the model's name stands in the body, quotation marks included.
+    pub model_at: Option<Range<usize>>,
+    /// `metadata.user_id`.
+    pub user_id: Option<&'a str>,
     /// What the ledger will say of it.
     pub tag: Tag,
     /// Answers whether the client has left.
@@ -70,46 +95,70 @@ pub struct Request<'a> {
 pub struct Relay {
     store: Arc<Store>,
     settings: Settings,
-    permits: Arc<Permits>,
-    windows: windows::Windows,
-    turns: select::Turns,
+    gate: Gate,
+    standings: Arc<Standings>,
     credentials: credential::Credentials,
     upstream: Upstream,
     totals: Arc<Totals>,
+    flights: Arc<Flights>,
 }
 
 impl Relay {
     /// A relay over a store.
     ///
     /// # Errors
-    /// The file of further roots cannot be used.
+    /// The file of further roots cannot be used; the store's.
     pub fn new(store: Arc<Store>, settings: Settings) -> Result<Relay> {
         let upstream = Upstream::new(settings.bounds, settings.upstream_ca_file.as_deref())?;
+        let standings = Arc::new(Standings::load(Arc::clone(&store))?);
+        let gate = Gate { prefix: settings.api_key_prefix.clone(), wait: settings.concurrency_wait, ..Gate::default() };
         Ok(Relay {
             store,
             settings,
-            permits: Arc::default(),
-            windows: windows::Windows::default(),
-            turns: select::Turns::default(),
+            gate,
+            standings,
             credentials: credential::Credentials::default(),
             upstream,
             totals: Arc::default(),
+            flights: Arc::default(),
         })
     }
 
-    /// Who is calling, and may they. Everything that can be known before the body is read. `at_ms`: when the request came.
+    /// Who is calling, and may they. Everything that can be known before the body is read.
     ///
     /// # Errors
     /// Why the caller is refused.
-    pub fn admit(&self, key: Option<&str>, purpose: Purpose, at_ms: i64) -> std::result::Result<Caller, Refused> {
-        // Asking what a message would cost uses nothing of a window.
-        let windows = (purpose == Purpose::Message).then_some(&self.windows);
-        admit::admit(&self.store, &self.permits, windows, &self.settings.api_key_prefix, key, at_ms)
+    pub fn admit(&self, ask: &Ask<'_>) -> std::result::Result<Caller, Refused> {
+        self.gate.admit(&self.store, ask)
     }
 
     /// Requests of a key that run now.
     pub fn running(&self, key_seq: i64) -> i64 {
-        self.permits.running(key_seq)
+        self.gate.permits.running(key_seq)
+    }
+
+    /// What a key has spent of its budgets until now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn spent(&self, key_seq: i64) -> Result<Spent> {
+        self.gate.budgets.spent(&self.store, key_seq, now_ms)
+    }
+
+    /// The window that a key is in.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn window(&self, key: &ApiKey, now_ms: i64) -> Result<Option<WindowUse>> {
+        self.gate.windows.current(&self.store, key, now_ms)
+    }
+
+    /// The windows that keys are in, by row number.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn windows(&self, keys: &[ApiKey], now_ms: i64) -> Result<HashMap<i64, WindowUse>> {
+        self.gate.windows.all(&self.store, keys, now_ms)
     }
 
     /// What has been relayed since the start.
@@ -117,28 +166,56 @@ impl Relay {
         &self.totals
     }
 
-    /// Relays one request and gives back its answer as soon as the upstream's head is there.
+    /// The requests that run now.
+    pub fn flights(&self) -> &Arc<Flights> {
+        &self.flights
+    }
+
+    /// Refreshes the access tokens that will soon end, one after another. Gives back how many. What fails is logged, noted in
+    /// the account's history, and tried again later.
+    pub fn refresh_ahead(&self, now_ms: i64) -> usize {
+        let token_url = &self.settings.oauth_token_url;
+        let due = |account: &&Arc<Account>| self.credentials.is_due(account, now_ms);
+        let accounts = self.store.accounts();
+        let refreshed = accounts.iter().filter(due).filter(|account| {
+            let outcome = self.credentials.refresh_now(&account.id, &self.store, &self.upstream, token_url);
+            let event = match &outcome {
+                Ok(_) => AccountEvent::new(now_ms, "refresh", "The access token was refreshed"),
+                Err(error) => {
+                    log::warn!("account {:?} was not refreshed ahead of time: {error}", account.name);
+                    AccountEvent::new(now_ms, "refresh_failed", error.message())
+                }
+            };
+            self.standings.note(account, event);
+            outcome.is_ok()
+        });
+        refreshed.count()
+    }
+
+    /// Forgets conversations that are over, and accounts that are no more. Gives back how many conversations.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn prune(&self, now_ms: i64) -> Result<usize> {
+        let accounts = self.store.accounts();
+        self.standings.retain(|seq| accounts.iter().any(|account| account.seq == seq));
+        self.store.prune_affinities(now_ms - affinity::LIFE_MS, affinity::AFFINITIES_MAX)
+    }
+
+    /// How the accounts stand.
+    pub fn standings(&self) -> &Standings {
+        &self.standings
+    }
+
+    /// Relays one request and gives back its answer as soon as it has begun. An account that fails *before* its answer starts
+    /// is left for the next one; once the answer has started it belongs to the client.
     ///
     /// # Errors
     /// No account can serve; the upstream gave no answer; the client has left.
-    pub fn relay(&self, caller: Caller, request: Request<'_>) -> Result<Answer> {
-        let account = self.turns.select(&self.store.accounts(), &caller.key)?;
-        let secret = self.credentials.of(&account, &self.store, &self.upstream, &self.settings.oauth_token_url)?;
-        let fields = headers::upward(
-            request.fields.iter().copied(),
-            account.kind,
-            secret.expose(),
-            &self.settings.claude_api_version,
-        );
-        let call = Call::post(
-            self.url(&account, request.tag.purpose, request.query),
-            fields,
-            request.body,
-            account.proxy.as_ref(),
-        );
-        let opened = self.upstream.open(&call, Some(request.departed))?;
-        let kept = (Arc::clone(&self.store), Arc::clone(&self.totals));
-        Ok(Answer::new(opened, caller, account, kept, request.tag))
+    pub fn relay(&self, caller: Caller, request: Request<'_>) -> std::result::Result<Answer, Unserved> {
+        let served = Course::new(&caller.key, &request).run(self, &caller.key)?;
+        let kept = (Arc::clone(&self.store), Arc::clone(&self.totals), Arc::clone(&self.standings));
+        Ok(Answer::new(served, caller, kept, request.tag))
     }
 
     fn url(&self, account: &Account, purpose: Purpose, query: Option<&str>) -> String {

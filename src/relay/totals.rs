@@ -1,5 +1,6 @@
 //! What has been relayed since the start, for whoever watches the process. The bill is the ledger's.
 
+use super::pace::{Done, MINUTES, Pace};
 use crate::model::Tokens;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,15 +12,17 @@ const NAME_BYTES_MAX: usize = 100;
 /// The name under which all further models are counted.
 const OTHER: &str = "other";
 
-/// Tokens by model.
+/// Tokens by model, and the pace of the last minutes.
 #[derive(Debug, Default)]
 pub struct Totals {
     models: Mutex<BTreeMap<String, Tokens>>,
+    pace: Pace,
 }
 
 impl Totals {
     /// Counts one answer. Called once a request, at its end.
     pub(super) fn add(&self, model: &str, tokens: &Tokens) {
+        self.pace.add(tokens.all());
         let model = model.get(..NAME_BYTES_MAX).unwrap_or(model);
         let model = if model.len() > NAME_BYTES_MAX { OTHER } else { model };
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
@@ -30,6 +33,11 @@ impl Totals {
         sum.cache_creation_5m += tokens.cache_creation_5m;
         sum.cache_creation_1h += tokens.cache_creation_1h;
         sum.cache_read += tokens.cache_read;
+    }
+
+    /// What ended in each of the last five minutes, oldest first; the last is the one that ends now.
+    pub fn minutes(&self) -> [Done; MINUTES] {
+        self.pace.minutes()
     }
 
     /// The sums so far, by model.

@@ -4,7 +4,7 @@ use super::watch::{ClientLeft, Departed, Watch, WatchConnector, under};
 use crate::claude::headers::Field;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Proxy, Sensitive};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 use std::net::ToSocketAddrs;
 use std::path::Path;
@@ -89,14 +89,70 @@ pub(super) struct Opened {
     pub(super) fields: http::HeaderMap,
     body: ureq::BodyReader<'static>,
     watch: Watch,
+    /// What was read before anybody asked for it.
+    ahead: VecDeque<u8>,
+    /// How that reading ended, if it failed.
+    failed: Option<Error>,
 }
 
+/// How long the body of an error may take to be read before it is judged by what has come.
+const ERROR_BODY_TIME_MAX: Duration = Duration::from_secs(5);
+
 impl Opened {
+    /// Reads up to `bytes_max` of the body before it is asked for, and gives back what has come. Whoever reads afterwards
+    /// gets it first, and what went wrong behind it.
+    pub(super) fn read_ahead(&mut self, bytes_max: usize) -> &[u8] {
+        let (deadline, mut piece) = (self.watch.deadline, [0; 4096]);
+        self.watch.deadline = deadline.min(Instant::now() + ERROR_BODY_TIME_MAX);
+        while self.ahead.len() < bytes_max && self.failed.is_none() {
+            match self.receive(&mut piece) {
+                Ok(0) => break,
+                Ok(length) => self.ahead.extend(&piece[..length]),
+                Err(error) => self.failed = Some(error),
+            }
+        }
+        self.watch.deadline = deadline;
+        self.ahead.make_contiguous()
+    }
+
+    /// Waits for the first piece of the body, and gives it back. Whoever reads afterwards gets it too.
+    ///
+    /// # Errors
+    /// As for reading.
+    pub(super) fn first_piece(&mut self) -> Result<&[u8]> {
+        let mut piece = vec![0; INPUT_BUFFER_BYTES / 2];
+        let length = self.receive(&mut piece)?;
+        piece.truncate(length);
+        self.ahead = piece.into();
+        Ok(self.ahead.make_contiguous())
+    }
+
+    /// Whether the answer is an event stream.
+    pub(super) fn is_event_stream(&self) -> bool {
+        let value = self.fields.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        value.trim().get(..17).is_some_and(|start| start.eq_ignore_ascii_case("text/event-stream"))
+    }
+
+    /// From here on nobody is asked whether the client has left; `give_up` says when to end before `time_max`.
+    pub(super) fn detach(&mut self, give_up: Departed, time_max: Duration) {
+        self.watch = Watch { departed: Some(give_up), deadline: self.watch.deadline.min(Instant::now() + time_max) };
+    }
+
     /// Reads what has come, at least one byte; 0 is the end.
     ///
     /// # Errors
     /// The upstream broke off or a bound is over; the client has left.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        if !self.ahead.is_empty() {
+            return self.ahead.read(buffer).map_err(|error| translate(ureq::Error::from(error)));
+        }
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.receive(buffer),
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize> {
         // The adapter looks up while it waits; an upstream that never pauses is bounded here.
         if Instant::now() >= self.watch.deadline {
             return Err(translate(ureq::Error::Timeout(Timeout::Global)));
@@ -144,7 +200,14 @@ impl Upstream {
         let request = build(call, call.body.unwrap_or_default())?;
         let response = under(&watch, || agent.run(request)).map_err(translate)?;
         let (head, body) = response.into_parts();
-        Ok(Opened { status: head.status.as_u16(), fields: head.headers, body: body.into_reader(), watch })
+        Ok(Opened {
+            status: head.status.as_u16(),
+            fields: head.headers,
+            body: body.into_reader(),
+            watch,
+            ahead: VecDeque::new(),
+            failed: None,
+        })
     }
 
     /// Makes a request and reads its answer whole.

@@ -2,21 +2,21 @@
 //! is never read back.
 
 use super::Server;
+use super::account_draft::draft;
 use super::call::{Answer, Call};
 use super::dialect::{invalid, titled};
+use super::money;
 use super::session::Admin;
-use crate::error::Error;
-use crate::model::proxy::MASK;
-use crate::model::time::{iso, iso_or_empty};
-use crate::model::{Account, AccountKind, AccountType, Proxy, Sensitive};
-use crate::store::{AccountDraft, TokenPair};
+use crate::error::{Error, Result as Fallible};
+use crate::model::time::{iso, iso_or_empty, now_ms};
+use crate::model::{Account, AccountKind, Bill, Proxy, Rest, RestReason, Window};
+use crate::relay::Standing;
+use crate::store::AccountsUsage;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 type Outcome = Result<Answer, Answer>;
-
-/// Longest text of any member, in bytes.
-const TEXT_BYTES_MAX: usize = 8192;
 
 /// An account as a list shows it.
 #[derive(Serialize)]
@@ -40,20 +40,53 @@ struct Shown<'a> {
     rate_limit_status: Value,
     kind: &'static str,
     base_url: Option<&'a str>,
+    model_mapping: &'a BTreeMap<String, String>,
     priority: i64,
     schedulable: bool,
+    max_concurrency: i64,
+    in_flight: i64,
+    expires_on: Option<String>,
+    is_expired: bool,
+    daily_cost_limit: Value,
     token_expires_at: Option<String>,
+    rest: Option<Value>,
+    rests: Vec<Value>,
+    windows: Value,
+    other_windows: Vec<Value>,
+    usage: Value,
+    bound_keys: i64,
+    affinities: usize,
 }
 
 /// `GET /admin/claude-accounts`.
 pub(crate) fn list(server: &Server, _: &Admin, _: &Call) -> Outcome {
-    let accounts = server.store.accounts();
-    let shown: Result<Vec<Shown<'_>>, Error> =
-        accounts.iter().map(|account| Ok(shown(account, server.store.account_last_used_ms(&account.id)?))).collect();
-    Ok(Answer::data(shown.map_err(titled("Failed to get Claude accounts"))?))
+    let failed = titled("Failed to get Claude accounts");
+    let (accounts, now) = (server.store.accounts(), now_ms());
+    let usage = server.store.accounts_usage(now).map_err(&failed)?;
+    let shown: Fallible<Vec<Shown<'_>>> = accounts
+        .iter()
+        .map(|account| {
+            let last_used = server.store.account_last_used_ms(&account.id)?;
+            Ok(shown(server, account, last_used, &usage, now))
+        })
+        .collect();
+    Ok(Answer::data(shown.map_err(failed)?))
 }
 
-fn shown(account: &Account, last_used_at_ms: Option<i64>) -> Shown<'_> {
+fn shown<'a>(
+    server: &Server,
+    account: &'a Account,
+    last_used_at_ms: Option<i64>,
+    usage: &AccountsUsage,
+    now_ms: i64,
+) -> Shown<'a> {
+    let standing = server.relay.standings().of(account.seq);
+    let rests: Vec<&Rest> = standing.rests.iter().filter(|rest| rest.until_ms > now_ms).collect();
+    // What keeps most requests away for longest comes first.
+    let worst =
+        rests.iter().max_by_key(|rest| (!rest.reason.is_soft(), rest.scope.as_str() == "account", rest.until_ms));
+    let window = |name: &str| standing.windows.iter().find(|window| window.name == name).map(window_json);
+    let others = standing.windows.iter().filter(|window| !["5h", "7d"].contains(&window.name.as_str()));
     Shown {
         id: &account.id,
         name: &account.name,
@@ -69,12 +102,80 @@ fn shown(account: &Account, last_used_at_ms: Option<i64>) -> Shown<'_> {
         last_refresh_at: iso_or_empty(account.last_refresh_at_ms),
         expires_at: account.expires_at_ms.map(|at| at.to_string()).unwrap_or_default(),
         scopes: &account.scopes,
-        rate_limit_status: json!({ "isRateLimited": false, "rateLimitedAt": null, "minutesRemaining": 0 }),
+        rate_limit_status: rate_limit_status(&standing, now_ms),
         kind: account.kind.as_str(),
         base_url: account.base_url.as_deref(),
+        model_mapping: &account.model_mapping,
         priority: account.priority,
         schedulable: account.schedulable,
+        max_concurrency: account.max_concurrency,
+        in_flight: standing.in_flight,
+        expires_on: account.expires_on_ms.map(iso),
+        is_expired: account.is_expired(now_ms),
+        daily_cost_limit: money::dollars(account.daily_cost_limit),
         token_expires_at: account.expires_at_ms.map(iso),
+        rest: worst.map(|rest| rest_json(rest)),
+        rests: rests.iter().map(|rest| rest_json(rest)).collect(),
+        windows: json!({ "fiveHour": window("5h"), "sevenDay": window("7d") }),
+        other_windows: others.map(window_json).collect(),
+        usage: json!({
+            "today": bill_json(&usage.today(account.seq)),
+            "total": bill_json(&usage.total(account.seq)),
+        }),
+        bound_keys: usage.bound_keys(&account.id),
+        affinities: server.relay.standings().affinities_of(account.seq, now_ms),
+    }
+}
+
+/// A rest as pages show it.
+fn rest_json(rest: &Rest) -> Value {
+    json!({
+        "reason": rest.reason.as_str(),
+        "scope": rest.scope.as_str(),
+        "since": iso(rest.since_ms),
+        "until": iso(rest.until_ms),
+        "source": rest.source.as_str(),
+        "message": rest.message,
+        "isSoft": rest.reason.is_soft(),
+    })
+}
+
+fn window_json(window: &Window) -> Value {
+    json!({
+        "name": window.name,
+        "utilization": window.utilization,
+        "status": window.status,
+        "resetAt": window.reset_at_ms.map(iso),
+        "seenAt": iso(window.seen_at_ms),
+    })
+}
+
+fn bill_json(bill: &Bill) -> Value {
+    let tokens = &bill.usage.tokens;
+    json!({
+        "requests": bill.usage.requests,
+        "inputTokens": tokens.input,
+        "outputTokens": tokens.output,
+        "cacheCreateTokens": tokens.cache_creation(),
+        "cacheReadTokens": tokens.cache_read,
+        "allTokens": tokens.all(),
+        "cost": money::dollars(bill.cost.total()),
+        "unpricedRequests": bill.unpriced_requests,
+    })
+}
+
+/// The original's member: whether the whole account rests for a limit of the vendor's.
+fn rate_limit_status(standing: &Standing, now_ms: i64) -> Value {
+    let is_limit = |rest: &&Rest| {
+        rest.reason == RestReason::RateLimit && rest.scope.as_str() == "account" && rest.until_ms > now_ms
+    };
+    match standing.rests.iter().find(is_limit) {
+        Some(rest) => json!({
+            "isRateLimited": true,
+            "rateLimitedAt": iso(rest.since_ms),
+            "minutesRemaining": (rest.until_ms - now_ms + 59_999) / 60_000,
+        }),
+        None => json!({ "isRateLimited": false, "rateLimitedAt": null, "minutesRemaining": 0 }),
     }
 }
 
@@ -132,145 +233,9 @@ pub(crate) fn update(server: &Server, _: &Admin, call: &Call) -> Outcome {
     Ok(Answer::done("Claude account updated successfully"))
 }
 
-/// `DELETE /admin/claude-accounts/:accountId`.
+/// `DELETE /admin/claude-accounts/:accountId`. Keys that are bound to it are refused from now on, until they are bound anew.
 pub(crate) fn delete(server: &Server, admin: &Admin, call: &Call) -> Outcome {
     server.store.delete_account(call.id()).map_err(titled("Failed to delete Claude account"))?;
     log::info!("{} deleted account {:?}", admin.username, call.id());
     Ok(Answer::done("Claude account deleted successfully"))
-}
-
-/// Reads what the body sets. A secret that comes back absent, null, empty or masked stays as it is.
-fn draft(call: &Call, proxy_before: Option<&Proxy>) -> Result<AccountDraft, Answer> {
-    Ok(AccountDraft {
-        name: name(call)?,
-        description: text(call, "description", "Description must be text")?,
-        kind: None,
-        account_type: account_type(call)?,
-        is_active: boolean(call, "isActive", "isActive must be a boolean")?,
-        schedulable: boolean(call, "schedulable", "schedulable must be a boolean")?,
-        priority: priority(call)?,
-        email: text(call, "email", "Email must be text")?,
-        password: secret(call, "password", "Password must be text")?,
-        tokens: tokens(call)?,
-        refresh_token: secret(call, "refreshToken", "Refresh token must be text")?,
-        api_key: secret(call, "apiKey", "API key must be text")?,
-        base_url: base_url(call)?,
-        proxy: proxy(call, proxy_before)?,
-    })
-}
-
-fn name(call: &Call) -> Result<Option<String>, Answer> {
-    match call.body.get("name") {
-        None => Ok(None),
-        Some(value) => match value.as_str().map(str::trim) {
-            Some(name) if !name.is_empty() && name.len() <= TEXT_BYTES_MAX => Ok(Some(name.to_owned())),
-            _ => Err(invalid("Name is required")),
-        },
-    }
-}
-
-fn text(call: &Call, member: &str, wrong: &str) -> Result<Option<String>, Answer> {
-    match call.member(member) {
-        None => Ok(None),
-        Some(Value::String(text)) if text.len() <= TEXT_BYTES_MAX => Ok(Some(text.clone())),
-        Some(_) => Err(invalid(wrong)),
-    }
-}
-
-fn secret(call: &Call, member: &str, wrong: &str) -> Result<Option<String>, Answer> {
-    let found = text(call, member, wrong)?.map(|secret| secret.trim().to_owned());
-    if found.as_deref().is_some_and(|secret| secret.chars().any(char::is_control)) {
-        return Err(invalid(wrong));
-    }
-    Ok(found.filter(|secret| !secret.is_empty() && secret != MASK))
-}
-
-fn boolean(call: &Call, member: &str, wrong: &str) -> Result<Option<bool>, Answer> {
-    match call.body.get(member) {
-        None => Ok(None),
-        Some(Value::Bool(value)) => Ok(Some(*value)),
-        Some(Value::String(text)) if text == "true" || text == "false" => Ok(Some(text == "true")),
-        Some(_) => Err(invalid(wrong)),
-    }
-}
-
-fn priority(call: &Call) -> Result<Option<i64>, Answer> {
-    let wrong = || invalid("Priority must be a whole number from 1 to 100");
-    match call.member("priority") {
-        None => Ok(None),
-        Some(value) => value.as_i64().filter(|value| (1..=100).contains(value)).map(Some).ok_or_else(wrong),
-    }
-}
-
-fn account_type(call: &Call) -> Result<Option<AccountType>, Answer> {
-    let wrong = || invalid("Invalid account type. Must be \"shared\" or \"dedicated\"");
-    match call.member("accountType") {
-        None => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(value) => value.as_str().and_then(AccountType::parse).map(Some).ok_or_else(wrong),
-    }
-}
-
-/// `claudeAiOauth`: `{accessToken, refreshToken?, expiresAt? (milliseconds), scopes?}`.
-fn tokens(call: &Call) -> Result<Option<TokenPair>, Answer> {
-    let wrong = |member: &str| invalid(&format!("claudeAiOauth.{member} is missing or invalid"));
-    let object = match call.member("claudeAiOauth") {
-        None | Some(Value::Bool(false)) => return Ok(None),
-        Some(Value::Object(object)) => object,
-        Some(_) => return Err(invalid("claudeAiOauth must be an object")),
-    };
-    let token = |member: &str| -> Result<Option<Sensitive>, Answer> {
-        match object.get(member) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) if text.trim().chars().any(char::is_control) => Err(wrong(member)),
-            Some(Value::String(text)) => {
-                Ok(Some(text.trim()).filter(|text| !text.is_empty()).map(|text| Sensitive::new(text.to_owned())))
-            }
-            Some(_) => Err(wrong(member)),
-        }
-    };
-    let access_token = token("accessToken")?.ok_or_else(|| wrong("accessToken"))?;
-    let expires_at_ms = match object.get("expiresAt") {
-        None | Some(Value::Null) => None,
-        Some(Value::Number(number)) => Some(number.as_f64().ok_or_else(|| wrong("expiresAt"))? as i64),
-        Some(Value::String(text)) => Some(text.trim().parse().map_err(|_| wrong("expiresAt"))?),
-        Some(_) => return Err(wrong("expiresAt")),
-    };
-    let scopes = match object.get("scopes") {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(items)) => {
-            let scopes: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
-            scopes.ok_or_else(|| wrong("scopes"))?
-        }
-        Some(Value::String(text)) => text.split_whitespace().map(str::to_owned).collect(),
-        Some(_) => return Err(wrong("scopes")),
-    };
-    Ok(Some(TokenPair { access_token, refresh_token: token("refreshToken")?, expires_at_ms, scopes }))
-}
-
-fn base_url(call: &Call) -> Result<Option<Option<String>>, Answer> {
-    let wrong = || invalid("Base URL must be an http or https URL without a query");
-    let text = match call.body.get("baseUrl") {
-        None => return Ok(None),
-        Some(Value::Null) => return Ok(Some(None)),
-        Some(value) => value.as_str().ok_or_else(wrong)?.trim().trim_end_matches('/'),
-    };
-    if text.is_empty() {
-        return Ok(Some(None));
-    }
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or_else(wrong)?;
-    let is_clean = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@".contains(&byte));
-    if is_clean && !rest.starts_with('/') { Ok(Some(Some(text.to_owned()))) } else { Err(wrong()) }
-}
-
-fn proxy(call: &Call, before: Option<&Proxy>) -> Result<Option<Option<Proxy>>, Answer> {
-    match call.body.get("proxy") {
-        None => Ok(None),
-        Some(Value::Null | Value::Bool(false)) => Ok(Some(None)),
-        Some(Value::String(text)) if text.is_empty() => Ok(Some(None)),
-        Some(value) => {
-            let proxy = Proxy::from_json(&value.to_string(), before).map_err(|wrong| invalid(&wrong))?;
-            Ok(Some(Some(proxy)))
-        }
-    }
 }

@@ -2,9 +2,12 @@
 //! bodies where it fixes one, and the Anthropic shape where it does not; on all others the original's JSON.
 
 use super::call::Answer;
+use super::money;
 use crate::error::{Error, Kind};
 use crate::http::{Fault, Head};
 use crate::model::time::{iso, now_ms};
+use crate::model::{Budget, cost};
+use crate::relay::Unserved;
 use crate::relay::admit::Refused;
 use serde_json::{Value, json};
 
@@ -159,6 +162,18 @@ pub(crate) fn refused(refused: &Refused) -> Answer {
                 "remainingMinutes": remaining_minutes,
             }),
         ),
+        Refused::WindowCost { current, limit, reset_at_ms } => {
+            too_costly(("Rate limit cost exceeded", "for this window"), *current, *limit, Some(*reset_at_ms))
+        }
+        Refused::Budget { budget, current, limit, ends_at_ms } => {
+            let words = match budget {
+                Budget::Daily => ("Daily cost limit exceeded", "for today"),
+                Budget::Weekly => ("Weekly cost limit exceeded", "for this week"),
+                Budget::Monthly => ("Monthly cost limit exceeded", "for this month"),
+                Budget::Total => ("Total cost limit exceeded", "in total"),
+            };
+            too_costly(words, *current, *limit, *ends_at_ms)
+        }
         Refused::Model => {
             Answer::json(403, &json!({ "error": { "type": "forbidden", "message": "暂无该模型访问权限" } }))
         }
@@ -167,6 +182,47 @@ pub(crate) fn refused(refused: &Refused) -> Answer {
             let answer = plain(503, "Authentication error", "Internal server error during authentication");
             answer.with("Retry-After", "1")
         }
+    }
+}
+
+/// A relayed request that no account has served.
+pub(crate) fn unserved(unserved: &Unserved) -> Answer {
+    match unserved {
+        Unserved::Resting(until_ms) => {
+            let seconds = ((until_ms - now_ms()).max(0) + 999) / 1000;
+            let message = format!("All accounts are at their limits. The first is ready again at {}.", iso(*until_ms));
+            anthropic(429, "rate_limit_error", &message).with("Retry-After", seconds.max(1).to_string())
+        }
+        Unserved::Busy => {
+            let message = "All accounts have as many requests as they may have at a time, try again";
+            anthropic(529, "overloaded_error", message).with("Retry-After", "1")
+        }
+        Unserved::Failed(error) => {
+            log::warn!("a request got no answer: {error}");
+            relay_failed(error)
+        }
+    }
+}
+
+/// A key that has spent what it may, in the manner of the original's later versions. Amounts are pico-dollars.
+fn too_costly((title, span): (&str, &str), current: i64, limit: i64, reset_at_ms: Option<i64>) -> Answer {
+    /// Nobody is sent away for longer than a day at once, in seconds: until then the admin may have raised the limit.
+    const RETRY_AFTER_MAX: i64 = 86_400;
+    let (used, allowed) = (cost::dollars_text(current), cost::dollars_text(limit));
+    let body = json!({
+        "error": title,
+        "message": format!("This key has used {used} of its {allowed} {span}"),
+        "currentCost": money::dollars(current),
+        "costLimit": money::dollars(limit),
+        "resetAt": reset_at_ms.map(iso),
+    });
+    let answer = Answer::json(429, &body);
+    match reset_at_ms {
+        Some(reset_at_ms) => {
+            let seconds = (reset_at_ms.saturating_sub(now_ms()) + 999) / 1000;
+            answer.with("Retry-After", seconds.clamp(1, RETRY_AFTER_MAX).to_string())
+        }
+        None => answer,
     }
 }
 
@@ -182,6 +238,16 @@ pub(crate) fn relay_failed(error: &Error) -> Answer {
     };
     let body: Value = json!({ "error": title, "message": message, "timestamp": iso(now_ms()) });
     Answer::json(status(error.kind()), &body)
+}
+
+/// What the client of a request that an admin has ended is told.
+pub(crate) const ENDED_BY_ADMIN: &str = "The request was ended by the administrator";
+
+/// The answer to a request that an admin has ended before it had one. The official clients would try again at this status,
+/// but not where they are told.
+pub(crate) fn ended_by_admin() -> Answer {
+    let body = json!({ "error": "Relay service error", "message": ENDED_BY_ADMIN, "timestamp": iso(now_ms()) });
+    Answer::json(503, &body).with("x-should-retry", "false")
 }
 
 /// The `error.type` of an event that ends a stream.

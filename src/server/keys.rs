@@ -3,18 +3,24 @@
 use super::Server;
 use super::call::{Answer, Call};
 use super::dialect::{invalid, titled};
+use super::key_draft;
+use super::key_limits::{Limits, Resets, Used};
+use super::money::dollars;
 use super::session::Admin;
-use crate::model::time::{self, iso, iso_or_empty, now_ms};
-use crate::model::{ApiKey, Usage};
-use crate::store::{KeyDraft, KeyUsage};
+use crate::error::{Error, Kind};
+use crate::model::time::{iso, iso_or_empty, now_ms};
+use crate::model::{ApiKey, Bill, ExpirationMode, Usage};
+use crate::store::KeyUsage;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 type Outcome = Result<Answer, Answer>;
 
 const DAY_MS: i64 = 86_400_000;
+/// How long a deleted key can be restored.
+pub(super) const DELETED_LIFE_MS: i64 = 30 * DAY_MS;
 /// The largest limit: what a JSON number holds exactly.
-const LIMIT_MAX: i64 = (1 << 53) - 1;
+pub(super) const LIMIT_MAX: i64 = (1 << 53) - 1;
 
 /// A key as a list shows it. Never with its hash.
 #[derive(Serialize)]
@@ -33,25 +39,51 @@ struct Shown<'a> {
     restricted_models: &'a [String],
     created_at: String,
     last_used_at: String,
-    expires_at: &'a str,
+    expires_at: String,
     created_by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<String>,
     usage: ShownUsage,
     current_concurrency: i64,
+    tags: &'a [String],
+    allowed_models: &'a [String],
+    daily_cost_limit: Value,
+    weekly_cost_limit: Value,
+    monthly_cost_limit: Value,
+    total_cost_limit: Value,
+    rate_limit_cost: Value,
+    expiration_mode: &'static str,
+    activation_days: i64,
+    activated_at: Option<String>,
+    account_fallback: bool,
+    limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purge_at: Option<String>,
 }
 
 /// `GET /admin/api-keys`.
-pub(crate) fn list(server: &Server, _: &Admin, _: &Call) -> Outcome {
+pub(crate) fn list(server: &Server, _: &Admin, call: &Call) -> Outcome {
     let failed = titled("Failed to get API keys");
     let (store, now) = (&server.store, now_ms());
-    let keys = store.keys().map_err(&failed)?;
+    let is_deleted = call.query("deleted").is_some_and(|deleted| deleted == "true");
+    let keys = if is_deleted { store.deleted_keys() } else { store.keys() }.map_err(&failed)?;
     let usage = store.keys_usage(now).map_err(&failed)?;
-    let shown: Vec<Shown<'_>> = keys.iter().map(|key| shown(server, key, &usage.of(key.seq), now)).collect();
-    Ok(Answer::data(shown))
+    let windows = server.relay.windows(&keys, now).map_err(&failed)?;
+    let resets = Resets::after(now, store.zone());
+    let shown = keys.iter().map(|key| {
+        let used = Used {
+            spent: usage.spent(key.seq),
+            window: windows.get(&key.seq).copied(),
+            running: server.relay.running(key.seq),
+        };
+        shown(key, &usage.of(key.seq), &used, &resets, now)
+    });
+    Ok(Answer::data(shown.collect::<Vec<Shown<'_>>>()))
 }
 
-fn shown<'a>(server: &Server, key: &'a ApiKey, usage: &KeyUsage, now: i64) -> Shown<'a> {
+fn shown<'a>(key: &'a ApiKey, usage: &KeyUsage, used: &Used, resets: &Resets, now: i64) -> Shown<'a> {
     Shown {
         id: &key.id,
         name: &key.name,
@@ -66,11 +98,33 @@ fn shown<'a>(server: &Server, key: &'a ApiKey, usage: &KeyUsage, now: i64) -> Sh
         restricted_models: &key.restricted_models,
         created_at: iso(key.created_at_ms),
         last_used_at: iso_or_empty(key.last_used_at_ms),
-        expires_at: &key.expires_at,
+        expires_at: expires_at(key),
         created_by: "admin",
         updated_at: key.updated_at_ms.map(iso),
         usage: ShownUsage::new(usage, key.created_at_ms, now),
-        current_concurrency: server.relay.running(key.seq),
+        current_concurrency: used.running,
+        tags: &key.tags,
+        allowed_models: &key.allowed_models,
+        daily_cost_limit: dollars(key.daily_cost_limit),
+        weekly_cost_limit: dollars(key.weekly_cost_limit),
+        monthly_cost_limit: dollars(key.monthly_cost_limit),
+        total_cost_limit: dollars(key.total_cost_limit),
+        rate_limit_cost: dollars(key.rate_limit_cost),
+        expiration_mode: key.expiration_mode.name(),
+        activation_days: key.activation_days,
+        activated_at: key.activated_at_ms.map(iso),
+        account_fallback: key.account_fallback,
+        limits: Limits::new(key, used, resets),
+        deleted_at: key.deleted_at_ms.map(iso),
+        purge_at: key.deleted_at_ms.map(|at_ms| iso(at_ms.saturating_add(DELETED_LIFE_MS))),
+    }
+}
+
+/// The end of a key's life that is in force: as the admin wrote it, or counted from the first use; empty = never, or not yet.
+pub(super) fn expires_at(key: &ApiKey) -> String {
+    match key.expiration_mode {
+        ExpirationMode::Fixed => key.expires_at.clone(),
+        ExpirationMode::Activation => iso_or_empty(key.ends_at_ms()),
     }
 }
 
@@ -93,6 +147,8 @@ struct Bucket {
     cache_read_tokens: i64,
     all_tokens: i64,
     requests: i64,
+    /// Dollars; what has no price costs nothing here.
+    cost: Value,
 }
 
 #[derive(Serialize)]
@@ -108,7 +164,7 @@ impl ShownUsage {
     pub(crate) fn new(usage: &KeyUsage, created_at_ms: i64, now: i64) -> ShownUsage {
         let days = ((now - created_at_ms) as f64 / DAY_MS as f64).ceil().max(1.0);
         let rounded = |value: f64| number((value * 100.0).round() / 100.0);
-        let (requests, tokens) = (usage.total.requests as f64, input_and_output(&usage.total) as f64);
+        let (requests, tokens) = (usage.total.usage.requests as f64, input_and_output(&usage.total.usage) as f64);
         ShownUsage {
             total: Bucket::new(&usage.total),
             daily: Bucket::new(&usage.daily),
@@ -124,7 +180,8 @@ impl ShownUsage {
 }
 
 impl Bucket {
-    fn new(usage: &Usage) -> Bucket {
+    fn new(bill: &Bill) -> Bucket {
+        let usage = &bill.usage;
         Bucket {
             tokens: input_and_output(usage),
             input_tokens: usage.tokens.input,
@@ -133,6 +190,7 @@ impl Bucket {
             cache_read_tokens: usage.tokens.cache_read,
             all_tokens: usage.tokens.all(),
             requests: usage.requests,
+            cost: dollars(bill.cost.total()),
         }
     }
 }
@@ -148,42 +206,26 @@ pub(super) fn number(value: f64) -> Value {
 
 /// `POST /admin/api-keys`.
 pub(crate) fn create(server: &Server, admin: &Admin, call: &Call) -> Outcome {
-    let default_limit = i64::try_from(server.config.default_token_limit).unwrap_or(LIMIT_MAX);
-    let draft = KeyDraft {
-        name: Some(name(call.body.get("name"))?),
-        description: description(call.body.get("description"))?,
-        token_limit: Some(match call.body.get("tokenLimit") {
-            None => default_limit,
-            Some(value) => limit(Some(value), 0, "Token limit must be a non-negative integer")?.unwrap_or(0),
-        }),
-        concurrency_limit: limit(
-            call.body.get("concurrencyLimit"),
-            0,
-            "Concurrency limit must be a non-negative integer",
-        )?,
-        rate_limit_window: limit(
-            call.body.get("rateLimitWindow"),
-            1,
-            "Rate limit window must be a positive integer (minutes)",
-        )?,
-        rate_limit_requests: limit(
-            call.body.get("rateLimitRequests"),
-            1,
-            "Rate limit requests must be a positive integer",
-        )?,
-        enable_model_restriction: boolean(
-            call.body.get("enableModelRestriction"),
-            "Enable model restriction must be a boolean",
-        )?,
-        restricted_models: models(call.body.get("restrictedModels"))?,
-        is_active: boolean(call.member("isActive"), "isActive must be a boolean")?,
-        expires_at: expiry(call.body.get("expiresAt"))?,
-        claude_account_id: account(server, call.body.get("claudeAccountId"))?,
-    };
+    let draft = key_draft::of_new(server, &call.body)?;
     let prefix = &server.config.api_key_prefix;
-    let (clear, key) = server.store.create_key(prefix, &draft).map_err(titled("Failed to create API key"))?;
+    let (clear, key) = server.store.create_key(prefix, &draft).map_err(refused("Failed to create API key"))?;
     log::info!("{} made API key {:?}", admin.username, key.name);
-    Ok(Answer::data(json!({
+    Ok(Answer::data(made(&clear, &key)))
+}
+
+/// `POST /admin/api-keys/batch`.
+pub(crate) fn create_many(server: &Server, admin: &Admin, call: &Call) -> Outcome {
+    let drafts = key_draft::of_many(server, &call.body)?;
+    let prefix = &server.config.api_key_prefix;
+    let keys = server.store.create_keys(prefix, &drafts).map_err(refused("Failed to create API keys"))?;
+    log::info!("{} made {} API keys", admin.username, keys.len());
+    let keys: Vec<Value> = keys.iter().map(|(clear, key)| made(clear, key)).collect();
+    Ok(Answer::data(keys))
+}
+
+/// A key with its clear text: the only time that it is shown.
+fn made(clear: &str, key: &ApiKey) -> Value {
+    json!({
         "id": key.id,
         "apiKey": clear,
         "name": key.name,
@@ -197,39 +239,26 @@ pub(crate) fn create(server: &Server, admin: &Admin, call: &Call) -> Outcome {
         "enableModelRestriction": key.enable_model_restriction,
         "restrictedModels": key.restricted_models,
         "createdAt": iso(key.created_at_ms),
-        "expiresAt": key.expires_at,
+        "expiresAt": expires_at(key),
         "createdBy": "admin",
-    })))
+        "tags": key.tags,
+        "allowedModels": key.allowed_models,
+        "dailyCostLimit": dollars(key.daily_cost_limit),
+        "weeklyCostLimit": dollars(key.weekly_cost_limit),
+        "monthlyCostLimit": dollars(key.monthly_cost_limit),
+        "totalCostLimit": dollars(key.total_cost_limit),
+        "rateLimitCost": dollars(key.rate_limit_cost),
+        "expirationMode": key.expiration_mode.name(),
+        "activationDays": key.activation_days,
+        "activatedAt": key.activated_at_ms.map(iso),
+        "accountFallback": key.account_fallback,
+    })
 }
 
 /// `PUT /admin/api-keys/:keyId`.
 pub(crate) fn update(server: &Server, _: &Admin, call: &Call) -> Outcome {
-    let body = &call.body;
-    let draft = KeyDraft {
-        name: body.get("name").map(|value| name(Some(value))).transpose()?,
-        description: description(body.get("description"))?,
-        token_limit: limit(body.get("tokenLimit"), 0, "Token limit must be a non-negative integer")?,
-        concurrency_limit: limit(body.get("concurrencyLimit"), 0, "Concurrency limit must be a non-negative integer")?,
-        rate_limit_window: limit(
-            body.get("rateLimitWindow"),
-            0,
-            "Rate limit window must be a non-negative integer (minutes)",
-        )?,
-        rate_limit_requests: limit(
-            body.get("rateLimitRequests"),
-            0,
-            "Rate limit requests must be a non-negative integer",
-        )?,
-        enable_model_restriction: boolean(
-            body.get("enableModelRestriction"),
-            "Enable model restriction must be a boolean",
-        )?,
-        restricted_models: models(body.get("restrictedModels"))?,
-        is_active: boolean(body.get("isActive"), "isActive must be a boolean")?,
-        expires_at: expiry(body.get("expiresAt"))?,
-        claude_account_id: account(server, body.get("claudeAccountId"))?,
-    };
-    server.store.update_key(call.id(), &draft).map_err(titled("Failed to update API key"))?;
+    let draft = key_draft::of_change(server, &call.body)?;
+    server.store.update_key(call.id(), &draft).map_err(refused("Failed to update API key"))?;
     Ok(Answer::done("API key updated successfully"))
 }
 
@@ -240,74 +269,22 @@ pub(crate) fn delete(server: &Server, admin: &Admin, call: &Call) -> Outcome {
     Ok(Answer::done("API key deleted successfully"))
 }
 
-fn name(value: Option<&Value>) -> Result<String, Answer> {
-    let name = value.and_then(Value::as_str).filter(|name| !name.trim().is_empty());
-    let name = name.ok_or_else(|| invalid("Name is required and must be a non-empty string"))?;
-    // The original counts UTF-16 code units.
-    if name.encode_utf16().count() > 100 {
-        return Err(invalid("Name must be less than 100 characters"));
-    }
-    Ok(name.to_owned())
+/// `POST /admin/api-keys/:keyId/restore`.
+pub(crate) fn restore(server: &Server, admin: &Admin, call: &Call) -> Outcome {
+    server.store.restore_key(call.id()).map_err(titled("Failed to restore API key"))?;
+    log::info!("{} restored API key {:?}", admin.username, call.id());
+    Ok(Answer::done("API key restored successfully"))
 }
 
-fn description(value: Option<&Value>) -> Result<Option<String>, Answer> {
-    match value {
-        None => Ok(None),
-        Some(Value::Null | Value::Bool(false)) => Ok(Some(String::new())),
-        Some(Value::String(text)) if text.encode_utf16().count() <= 500 => Ok(Some(text.clone())),
-        Some(_) => Err(invalid("Description must be a string with less than 500 characters")),
-    }
+/// `POST /admin/api-keys/:keyId/rotate`.
+pub(crate) fn rotate(server: &Server, admin: &Admin, call: &Call) -> Outcome {
+    let prefix = &server.config.api_key_prefix;
+    let (clear, key) = server.store.rotate_key(prefix, call.id()).map_err(titled("Failed to rotate API key"))?;
+    log::info!("{} gave API key {:?} a new text", admin.username, key.name);
+    Ok(Answer::data(made(&clear, &key)))
 }
 
-/// Reads a limit: a whole number, or text that is one. Absent, null and empty leave it as it is.
-fn limit(value: Option<&Value>, min: i64, wrong: &str) -> Result<Option<i64>, Answer> {
-    let number = match value {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) if text.is_empty() => return Ok(None),
-        Some(Value::Number(number)) => number
-            .as_i64()
-            .or_else(|| number.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i64)),
-        Some(Value::String(text)) => text.trim().parse().ok(),
-        Some(_) => None,
-    };
-    match number {
-        Some(number) if (min..=LIMIT_MAX).contains(&number) => Ok(Some(number)),
-        _ => Err(invalid(wrong)),
-    }
-}
-
-fn boolean(value: Option<&Value>, wrong: &str) -> Result<Option<bool>, Answer> {
-    value.map(|value| value.as_bool().ok_or_else(|| invalid(wrong))).transpose()
-}
-
-fn models(value: Option<&Value>) -> Result<Option<Vec<String>>, Answer> {
-    let Some(value) = value else { return Ok(None) };
-    let items = value.as_array().ok_or_else(|| invalid("Restricted models must be an array"))?;
-    let names: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
-    names.map(Some).ok_or_else(|| invalid("Restricted models must be an array of model names"))
-}
-
-/// Null and empty mean never; anything else must be an instant.
-fn expiry(value: Option<&Value>) -> Result<Option<String>, Answer> {
-    let text = match value {
-        None => return Ok(None),
-        Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        Some(_) => "?".to_owned(),
-    };
-    if text.is_empty() || time::parse(&text).is_some() {
-        return Ok(Some(text));
-    }
-    Err(invalid("Expiry must be an ISO 8601 date"))
-}
-
-/// Any falsy value unbinds; anything else must be an account that exists.
-fn account(server: &Server, value: Option<&Value>) -> Result<Option<String>, Answer> {
-    match value {
-        None => Ok(None),
-        Some(Value::Null | Value::Bool(false)) => Ok(Some(String::new())),
-        Some(Value::String(id)) if id.is_empty() || server.store.account_by_id(id).is_some() => Ok(Some(id.clone())),
-        Some(_) => Err(invalid("Claude account not found")),
-    }
+/// What the store refuses because of what was sent is told like every other such fault.
+fn refused(title: &'static str) -> impl Fn(Error) -> Answer {
+    move |error| if error.kind() == Kind::Invalid { invalid(error.message()) } else { titled(title)(error) }
 }

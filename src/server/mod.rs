@@ -1,5 +1,7 @@
 //! What is served: every path in one table, the guards, the admin's handlers, the pages, and the words of each refusal.
 
+mod account_care;
+mod account_draft;
 mod accounts;
 mod address;
 mod assets;
@@ -7,25 +9,34 @@ mod auth;
 mod call;
 mod cleanup;
 mod dialect;
+mod download;
 mod entity;
 mod fields;
+mod key_draft;
+mod key_limits;
 mod key_routes;
 mod keys;
 mod limiter;
+mod live;
+mod logs;
 mod metrics;
 mod money;
 mod process;
 mod registry;
 mod relayed;
+mod requests;
 mod router;
 mod session;
 mod sign_in;
 mod statistics;
 mod status;
+mod system;
 mod throttle;
 mod trends;
+mod watch;
 
 pub use auth::hash_password;
+pub use logs::LOG_TAIL;
 pub use router::{Guard, routes};
 
 use crate::config::Config;
@@ -36,7 +47,7 @@ use call::{Answer, Call};
 use router::{Found, Handler};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// The target of log lines about the admin's door: logins, refusals, password changes. They have a file of their own.
@@ -51,9 +62,13 @@ pub struct Server {
     pub(crate) started: Instant,
     /// Set when running answers must end now: the shutdown's grace is over.
     pub(crate) give_up: Arc<AtomicBool>,
+    /// Answers that are read to their end though their client has left.
+    draining: AtomicUsize,
     /// The file with the made-up first password, removed when it is changed.
     pub(crate) first_password_file: PathBuf,
     pub(crate) throttle: throttle::Throttle,
+    watchers: watch::Places,
+    jobs: system::Jobs,
     address_limit: limiter::AddressLimit,
     registry: registry::Registry,
     fields: fields::Template,
@@ -65,6 +80,7 @@ impl Server {
         let fields = fields::Template::new(config.enable_cors, config.port);
         let first_password_file = config.data_dir.join("init.json");
         let address_limit = limiter::AddressLimit::new(config.address_limit);
+        let watchers = watch::Places::new(config.relay_workers);
         Server {
             config,
             store,
@@ -72,8 +88,11 @@ impl Server {
             figures,
             started: Instant::now(),
             give_up: Arc::default(),
+            draining: AtomicUsize::new(0),
             first_password_file,
             throttle: throttle::Throttle::default(),
+            watchers,
+            jobs: system::Jobs::default(),
             address_limit,
             registry: registry::Registry::new(),
             fields,
@@ -109,6 +128,14 @@ impl Server {
         self.store.prune_ledger(now_ms.saturating_sub(retention_ms))
     }
 
+    /// Ends the records of keys that were deleted long ago. Gives back how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn purge_keys(&self, now_ms: i64) -> crate::error::Result<usize> {
+        self.store.purge_keys(now_ms.saturating_sub(keys::DELETED_LIFE_MS))
+    }
+
     /// Downloads the price table if it is configured and a day has passed since it last came. Gives back what was done, for
     /// the log; `None` if there was nothing to do. Without it, the prices that are there stay in force.
     ///
@@ -130,6 +157,19 @@ impl Server {
                 Ok(None)
             }
         }
+    }
+
+    /// Refreshes access tokens ahead of their end. Gives back how many.
+    pub fn refresh_tokens(&self, now_ms: i64) -> usize {
+        self.relay.refresh_ahead(now_ms)
+    }
+
+    /// Forgets conversations that are over. Gives back how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn prune_affinities(&self, now_ms: i64) -> crate::error::Result<usize> {
+        self.relay.prune(now_ms)
     }
 
     /// Folds the write-ahead log into the database.
@@ -186,7 +226,7 @@ impl Server {
                 let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &key, &call)
             }
-            Handler::Relayed | Handler::Counted => {
+            Handler::Relayed | Handler::Counted | Handler::Watch(_) => {
                 Err(Answer::json(500, &serde_json::json!({ "error": "not reached" })))
             }
         }
@@ -196,7 +236,7 @@ impl Server {
 impl Service for Server {
     fn pool(&self, head: &Head) -> Pool {
         match router::find(head.method(), head.path()) {
-            Found::Route(route, _) if route.handler.purpose().is_some() => Pool::Relay,
+            Found::Route(route, _) if route.handler.is_long() => Pool::Relay,
             _ => Pool::Control,
         }
     }
@@ -209,9 +249,10 @@ impl Service for Server {
             return self.answer(exchange, &id, refusal);
         }
         let answer = match router::find(head.method(), head.path()) {
-            Found::Route(route, params) => match route.handler.purpose() {
-                Some(purpose) => return relayed::serve(self, exchange, purpose, &id),
-                None => self.handle(&mut exchange, &route.handler, params, &id).unwrap_or_else(|refusal| refusal),
+            Found::Route(route, params) => match (&route.handler, route.handler.purpose()) {
+                (_, Some(purpose)) => return relayed::serve(self, exchange, purpose, &id),
+                (Handler::Watch(open), _) => return watch::serve(self, exchange, *open, params, &id),
+                (handler, None) => self.handle(&mut exchange, handler, params, &id).unwrap_or_else(|refusal| refusal),
             },
             Found::Options => Answer::empty(204),
             Found::Nothing => dialect::no_route(&head),

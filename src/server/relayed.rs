@@ -10,8 +10,8 @@ use crate::error::{Error, Kind};
 use crate::http::{Exchange, Head, Reply};
 use crate::model::ApiKey;
 use crate::model::time::now_ms;
-use crate::relay::admit::{self, Caller, Refused};
-use crate::relay::{Answer, Departed, Purpose, Request, Tag};
+use crate::relay::admit::{self, Ask, Caller, Refused};
+use crate::relay::{Answer, Boarded, Departed, Flight, Purpose, Request, Tag};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -48,8 +48,15 @@ pub(crate) fn serve(server: &Server, mut exchange: Exchange, purpose: Purpose, r
     let head = exchange.head_arc();
     let mut running = server.registry.relay_runs();
     let (at, at_ms) = (Instant::now(), now_ms());
-    let tag = |model| Tag { request_id: request_id.to_owned(), at_ms, at, model, purpose };
-    let opened = open(server, &mut exchange, &head, request_id, (purpose, at_ms), tag);
+    let tag = |flight: Boarded| Tag {
+        request_id: request_id.to_owned(),
+        at_ms,
+        at,
+        model: flight.model.clone(),
+        purpose,
+        flight,
+    };
+    let opened = open(server, &mut exchange, &head, request_id, (purpose, at_ms, at), tag);
     match opened {
         Ok(answer) => {
             running.has_answer();
@@ -68,29 +75,50 @@ fn open(
     exchange: &mut Exchange,
     head: &Head,
     request_id: &str,
-    (purpose, at_ms): (Purpose, i64),
-    tag: impl FnOnce(Option<String>) -> Tag,
+    (purpose, at_ms, at): (Purpose, i64, Instant),
+    tag: impl FnOnce(Boarded) -> Tag,
 ) -> Result<Answer, Whole> {
     let refused = |refused: Refused| dialect::refused(&refused);
-    let caller = server.relay.admit(key_of(head), purpose, at_ms).map_err(refused)?;
+    let ask = Ask { clear: key_of(head), purpose, at_ms, departed: departed(server, exchange, None) };
+    let caller = server.relay.admit(&ask).map_err(refused)?;
     let bytes_max = server.config.request_body_bytes_max;
     let limit = format!("{}MB", bytes_max / (1024 * 1024));
     let body = exchange.read_body(bytes_max, BODY_TIME_MAX).map_err(|error| body_refused(&error, &limit))?;
     let shallow = Shallow::read(&body).map_err(|_| unreadable(head, &body, request_id))?;
     check(&caller, &shallow)?;
     let fields: Vec<(&str, &[u8])> = head.headers().collect();
+    let mut flight = Flight::new(request_id, (at_ms, at), purpose, &caller.key);
+    flight.model = shallow.model.as_deref().map(str::to_owned);
+    flight.stream = shallow.stream;
+    let boarded = server.relay.flights().enter(flight);
+    let flight = boarded.flight();
     let request = Request {
         fields: &fields,
         query: head.query(),
         body: &body,
-        tag: tag(shallow.model.as_deref().map(str::to_owned)),
-        departed: departed(server, exchange),
+        model_at: shallow.model_at.clone(),
+        user_id: shallow.user_id.as_deref(),
+        tag: tag(boarded),
+        departed: departed(server, exchange, Some(&flight)),
     };
-    // The body lives until the upstream's head is there, not for the length of the answer.
-    server.relay.relay(caller, request).map_err(|error| {
-        log::warn!("a request got no answer: {error}");
-        dialect::relay_failed(&error)
+    // The body lives until the answer has begun, not for its length.
+    server.relay.relay(caller, request).map_err(|unserved| {
+        if flight.is_ended() {
+            return ended_unanswered(server, &flight);
+        }
+        dialect::unserved(&unserved)
     })
+}
+
+/// The answer to a request that an admin has ended before it had one. Its line is in the ledger before its client is told.
+fn ended_unanswered(server: &Server, flight: &Flight) -> Whole {
+    let refusal = dialect::ended_by_admin();
+    if flight.purpose == Purpose::Message
+        && let Err(error) = server.store.record(flight.unanswered_line(refusal.status)).wait()
+    {
+        log::error!("id={} {error}", flight.request_id);
+    }
+    refusal
 }
 
 /// The refusal of a body that is no JSON object. What does not say that it is JSON, and an array, is to the original a
@@ -119,10 +147,11 @@ fn check(caller: &Caller, shallow: &Shallow<'_>) -> Result<(), Whole> {
     Ok(())
 }
 
-/// Whether nobody waits for the answer any more: the client has left, or this process must end now.
-fn departed(server: &Server, exchange: &Exchange) -> Departed {
-    let (client, give_up) = (exchange.client(), Arc::clone(&server.give_up));
-    Arc::new(move || give_up.load(Ordering::Relaxed) || client.is_gone())
+/// Whether nobody waits for the answer any more: the client has left, an admin has ended it, or this process must end now.
+fn departed(server: &Server, exchange: &Exchange, flight: Option<&Arc<Flight>>) -> Departed {
+    let (client, give_up, flight) = (exchange.client(), Arc::clone(&server.give_up), flight.cloned());
+    let is_ended = move || flight.as_ref().is_some_and(|flight| flight.is_ended());
+    Arc::new(move || give_up.load(Ordering::Relaxed) || is_ended() || client.is_gone())
 }
 
 /// Passes the answer on as it comes.
@@ -156,7 +185,8 @@ fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer,
         }
         Err(error) => {
             log::warn!("id={request_id} the answer broke off: {error}");
-            let refusal = dialect::relay_failed(&error);
+            let is_ended = answer.flight().is_ended();
+            let refusal = if is_ended { dialect::ended_by_admin() } else { dialect::relay_failed(&error) };
             if let Err(error) = answer.end(Some(refusal.status)) {
                 log::error!("id={request_id} {error}");
             }
@@ -167,7 +197,9 @@ fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer,
 
 fn pump(server: &Server, answer: &mut Answer, mut reply: Reply, request_id: &str) {
     loop {
-        let sent = match answer.next_piece() {
+        // An upstream that never pauses is not looked up by the watch.
+        let next = if answer.is_cut() { Err(ended()) } else { answer.next_piece() };
+        let sent = match next {
             Ok(Some(piece)) => reply.write(piece),
             Ok(None) => {
                 if let Err(error) = reply.finish() {
@@ -179,9 +211,26 @@ fn pump(server: &Server, answer: &mut Answer, mut reply: Reply, request_id: &str
         };
         if let Err(error) = sent {
             log::debug!("id={request_id} the client left: {error}");
-            return;
+            drop(reply);
+            return drain(server, answer);
         }
     }
+}
+
+/// Reads an answer that nobody waits for to its end, if that is configured, so that its bill is whole. No more than a quarter
+/// of the workers do so at a time.
+fn drain(server: &Server, answer: &mut Answer) {
+    let bound = Duration::from_millis(server.config.client_gone_drain_ms);
+    let draining = server.draining.fetch_add(1, Ordering::Relaxed);
+    if !bound.is_zero() && draining < server.config.relay_workers.div_ceil(4) {
+        let give_up = Arc::clone(&server.give_up);
+        answer.drain(Arc::new(move || give_up.load(Ordering::Relaxed)), bound);
+    }
+    server.draining.fetch_sub(1, Ordering::Relaxed);
+}
+
+fn ended() -> Error {
+    Error::new(Kind::ClientGone, dialect::ENDED_BY_ADMIN)
 }
 
 /// Ends an answer that the upstream did not: with an error event in a stream, with an aborted connection otherwise. It
@@ -189,13 +238,22 @@ fn pump(server: &Server, answer: &mut Answer, mut reply: Reply, request_id: &str
 fn break_off(server: &Server, answer: &mut Answer, mut reply: Reply, error: &Error, request_id: &str) {
     log::warn!("id={request_id} the answer broke off: {error}");
     let is_ending = server.give_up.load(Ordering::Relaxed);
-    if !answer.is_stream() || (error.kind() == Kind::ClientGone && !is_ending) {
+    let is_ended = answer.flight().is_ended();
+    if error.kind() == Kind::ClientGone && !is_ending && !is_ended {
+        drop(reply);
+        return drain(server, answer);
+    }
+    if !answer.is_stream() {
         return;
     }
     if let Err(error) = answer.end(None) {
         log::error!("id={request_id} {error}");
     }
-    let message = if is_ending { "The relay is shutting down" } else { error.message() };
+    let message = match (is_ending, is_ended) {
+        (true, _) => "The relay is shutting down",
+        (_, true) => dialect::ENDED_BY_ADMIN,
+        _ => error.message(),
+    };
     let mut last = Vec::new();
     if !answer.is_at_boundary() {
         last.extend_from_slice(CUT_EVENT_END);

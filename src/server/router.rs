@@ -3,7 +3,11 @@
 
 use super::call::{Answer, Call};
 use super::session::Admin;
-use super::{Server, accounts, assets, auth, cleanup, key_routes, keys, metrics, sign_in, statistics, status, trends};
+use super::watch::Watched;
+use super::{
+    Server, account_care, accounts, assets, auth, cleanup, download, key_routes, keys, live, logs, metrics, requests,
+    sign_in, statistics, status, system, trends,
+};
 use crate::model::ApiKey;
 use crate::relay::Purpose;
 
@@ -17,6 +21,8 @@ pub(crate) enum Handler {
     Unread(fn() -> Answer),
     /// The admin.
     Admin(fn(&Server, &Admin, &Call) -> Outcome),
+    /// The admin, for an answer that goes on: on a relay worker, in one of few places.
+    Watch(fn(&Server, &Call) -> Result<Watched, Answer>),
     /// The holder of an API key, for reports: takes no permit.
     Key(fn(&Server, &ApiKey, &Call) -> Outcome),
     /// The holder of an API key, for the main path: on a relay worker, with a permit.
@@ -42,8 +48,13 @@ impl Handler {
         match self {
             Handler::Relayed => Some(Purpose::Message),
             Handler::Counted => Some(Purpose::CountTokens),
-            Handler::Open(_) | Handler::Unread(_) | Handler::Admin(_) | Handler::Key(_) => None,
+            Handler::Open(_) | Handler::Unread(_) | Handler::Admin(_) | Handler::Key(_) | Handler::Watch(_) => None,
         }
+    }
+
+    /// Whether serving may take minutes.
+    pub(crate) fn is_long(&self) -> bool {
+        self.purpose().is_some() || matches!(self, Handler::Watch(_))
     }
 }
 
@@ -102,6 +113,9 @@ static ROUTES: &[Route] = &[
     route("GET", "/web/key", Handler::Open(assets::index)),
     route("GET", "/admin/api-keys", Handler::Admin(keys::list)),
     route("POST", "/admin/api-keys", Handler::Admin(keys::create)),
+    route("POST", "/admin/api-keys/batch", Handler::Admin(keys::create_many)),
+    route("POST", "/admin/api-keys/:keyId/restore", Handler::Admin(keys::restore)),
+    route("POST", "/admin/api-keys/:keyId/rotate", Handler::Admin(keys::rotate)),
     route("PUT", "/admin/api-keys/:keyId", Handler::Admin(keys::update)),
     route("DELETE", "/admin/api-keys/:keyId", Handler::Admin(keys::delete)),
     route("GET", "/admin/api-keys/:keyId/model-stats", Handler::Admin(statistics::key_model_stats)),
@@ -116,8 +130,20 @@ static ROUTES: &[Route] = &[
     route("POST", "/admin/claude-accounts/generate-auth-url", Handler::Admin(sign_in::generate)),
     route("POST", "/admin/claude-accounts/exchange-code", Handler::Admin(sign_in::exchange)),
     route("POST", "/admin/claude-accounts/:accountId/refresh", Handler::Admin(sign_in::refresh)),
+    route("POST", "/admin/claude-accounts/:accountId/test", Handler::Admin(account_care::test)),
+    route("POST", "/admin/claude-accounts/:accountId/wake", Handler::Admin(account_care::wake)),
+    route("GET", "/admin/claude-accounts/:accountId/events", Handler::Admin(account_care::events)),
     route("PUT", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::update)),
     route("DELETE", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::delete)),
+    route("GET", "/admin/requests", Handler::Admin(requests::list)),
+    route("GET", "/admin/requests.csv", Handler::Watch(download::requests_csv)),
+    route("GET", "/admin/requests/running", Handler::Admin(live::running)),
+    route("DELETE", "/admin/requests/running/:id", Handler::Admin(live::end)),
+    route("GET", "/admin/requests/:id", Handler::Admin(requests::one)),
+    route("GET", "/admin/live", Handler::Watch(live::live)),
+    route("GET", "/admin/system", Handler::Admin(system::system)),
+    route("GET", "/admin/logs", Handler::Admin(logs::list)),
+    route("GET", "/admin/logs/stream", Handler::Watch(logs::stream)),
     route("POST", "/admin/cleanup", Handler::Admin(cleanup::cleanup)),
 ];
 
@@ -126,7 +152,7 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, Guard)> {
     ROUTES.iter().map(|route| {
         let guard = match route.handler {
             Handler::Open(_) | Handler::Unread(_) => Guard::Open,
-            Handler::Admin(_) => Guard::Admin,
+            Handler::Admin(_) | Handler::Watch(_) => Guard::Admin,
             Handler::Key(_) | Handler::Relayed | Handler::Counted => Guard::Key,
         };
         (route.method, route.path, guard)

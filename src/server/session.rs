@@ -117,8 +117,7 @@ pub(crate) fn alive(server: &Server, token: &str) -> Result<Life, Answer> {
         return Ok(Life::None);
     };
     let (now, idle_max) = (now_ms(), server.session_timeout_ms());
-    let is_over = now - session.login_at_ms > idle_max.saturating_mul(ABSOLUTE_LIFE_FACTOR);
-    if is_over || now - session.active_at_ms > idle_max {
+    if is_over(server, &session, now) {
         server.store.end_session(token).map_err(failed)?;
         return Ok(Life::Idle);
     }
@@ -126,6 +125,25 @@ pub(crate) fn alive(server: &Server, token: &str) -> Result<Life, Answer> {
         server.store.touch_session(&session).map_err(failed)?;
     }
     Ok(Life::Alive(session))
+}
+
+/// Whether a session may still be used. Asking is no use of it: a page that is left open keeps nobody signed in.
+pub(crate) fn is_alive(server: &Server, token: &str) -> bool {
+    let now = now_ms();
+    match server.store.session(token) {
+        Ok(Some(session)) => !is_over(server, &session, now),
+        Ok(None) => false,
+        Err(error) => {
+            log::error!("a session could not be checked: {error}");
+            false
+        }
+    }
+}
+
+fn is_over(server: &Server, session: &Session, now_ms: i64) -> bool {
+    let idle_max = server.session_timeout_ms();
+    now_ms - session.login_at_ms > idle_max.saturating_mul(ABSOLUTE_LIFE_FACTOR)
+        || now_ms - session.active_at_ms > idle_max
 }
 
 impl Server {

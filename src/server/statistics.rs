@@ -88,9 +88,9 @@ pub(crate) fn usage_stats(server: &Server, _: &Admin, call: &Call) -> Outcome {
     let mut stats: Vec<(&ApiKey, KeyUsage)> = keys.iter().map(|key| (key, used.of(key.seq))).collect();
     stats.sort_by_key(|(_, usage)| {
         std::cmp::Reverse(match period.as_str() {
-            "daily" => usage.daily.tokens.all(),
-            "monthly" => usage.monthly.tokens.all(),
-            _ => usage.total.tokens.all(),
+            "daily" => usage.daily.usage.tokens.all(),
+            "monthly" => usage.monthly.usage.tokens.all(),
+            _ => usage.total.usage.tokens.all(),
         })
     });
     let shown = |(key, usage): &(&ApiKey, KeyUsage)| KeyStats {

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::model::time::now_ms;
 use crate::model::{Account, AccountKind, AccountType, Proxy, Sensitive, secret};
 use rusqlite::{Connection, OptionalExtension, named_params};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 /// Reads all accounts, oldest first.
@@ -41,6 +42,14 @@ pub struct AccountDraft {
     pub base_url: Option<Option<String>>,
     /// Proxy.
     pub proxy: Option<Option<Proxy>>,
+    /// Names of models and what the upstream calls them.
+    pub model_mapping: Option<BTreeMap<String, String>>,
+    /// Requests at the same time; 0 = any number.
+    pub max_concurrency: Option<i64>,
+    /// The end of its use, Unix milliseconds.
+    pub expires_on_ms: Option<Option<i64>>,
+    /// Pico-dollars of one local day; 0 = any amount.
+    pub daily_cost_limit: Option<i64>,
 }
 
 /// What a token endpoint grants.
@@ -154,6 +163,31 @@ impl Store {
         self.reload_roster(&db)
     }
 
+    /// Stops an account until an admin acts.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn stop_account(&self, id: &str, message: &str) -> Result<()> {
+        let db = self.write();
+        db.execute("UPDATE accounts SET status = 'error', error_message = ?2 WHERE id = ?1", [id, message])?;
+        self.reload_roster(&db)
+    }
+
+    /// Ends such a stop: the account is tried again.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn end_stop(&self, id: &str) -> Result<()> {
+        let db = self.write();
+        db.execute(
+            "UPDATE accounts SET error_message = '',
+                 status = CASE WHEN access_token = '' AND api_key = '' THEN 'created' ELSE 'active' END
+             WHERE id = ?1 AND status = 'error'",
+            [id],
+        )?;
+        self.reload_roster(&db)
+    }
+
     /// Whether this is the account's refresh token now. To be asked under the writer's lock: the roster changes only there.
     fn has_refresh_token(&self, id: &str, token: &Sensitive) -> bool {
         self.account_by_id(id).is_some_and(|account| account.refresh_token.as_ref() == Some(token))
@@ -167,12 +201,17 @@ impl Store {
                  account_type = coalesce(:account_type, account_type), is_active = coalesce(:is_active, is_active),
                  schedulable = coalesce(:schedulable, schedulable), priority = coalesce(:priority, priority),
                  email = coalesce(:email, email), password = coalesce(:password, password),
+                 max_concurrency = coalesce(:max_concurrency, max_concurrency),
+                 daily_cost_limit = coalesce(:daily_cost_limit, daily_cost_limit),
+                 model_mapping = coalesce(:model_mapping, model_mapping),
                  refresh_token = coalesce(:refresh_token, refresh_token)
              WHERE id = :id",
             named_params! {
                 ":id": id, ":name": draft.name, ":description": draft.description,
                 ":account_type": draft.account_type.map(AccountType::as_str),
                 ":is_active": draft.is_active, ":schedulable": draft.schedulable, ":priority": draft.priority,
+                ":max_concurrency": draft.max_concurrency, ":daily_cost_limit": draft.daily_cost_limit,
+                ":model_mapping": draft.model_mapping.as_ref().map(|mapping| serde_json::json!(mapping).to_string()),
                 ":email": draft.email.as_ref().map(seal).transpose()?,
                 ":password": draft.password.as_ref().map(seal).transpose()?,
                 ":refresh_token": draft.refresh_token.as_ref().map(seal).transpose()?,
@@ -192,6 +231,9 @@ impl Store {
         }
         if let Some(url) = &draft.base_url {
             db.execute("UPDATE accounts SET base_url = ?2 WHERE id = ?1", (id, url))?;
+        }
+        if let Some(end) = &draft.expires_on_ms {
+            db.execute("UPDATE accounts SET expires_on_ms = ?2 WHERE id = ?1", (id, end))?;
         }
         if let Some(proxy) = &draft.proxy {
             let json = proxy.as_ref().map(Proxy::to_stored).unwrap_or_default();

@@ -3,11 +3,11 @@
 use super::{Store, rows};
 use crate::error::{Error, Result};
 use crate::model::time::now_ms;
-use crate::model::{ApiKey, secret, time};
-use rusqlite::{OptionalExtension, named_params};
+use crate::model::{ApiKey, ExpirationMode, secret, time};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
 /// What an admin may set on a key. `None` leaves a member as it is.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct KeyDraft {
     /// 1–100 characters.
     pub name: Option<String>,
@@ -31,6 +31,26 @@ pub struct KeyDraft {
     pub restricted_models: Option<Vec<String>>,
     /// End of life as the admin wrote it, checked before; empty = never.
     pub expires_at: Option<String>,
+    /// Up to 20, 1–50 characters each.
+    pub tags: Option<Vec<String>>,
+    /// The only models; empty = all.
+    pub allowed_models: Option<Vec<String>>,
+    /// Pico-dollars a local day; 0 = none.
+    pub daily_cost_limit: Option<i64>,
+    /// Pico-dollars a local week; 0 = none.
+    pub weekly_cost_limit: Option<i64>,
+    /// Pico-dollars a local month; 0 = none.
+    pub monthly_cost_limit: Option<i64>,
+    /// Pico-dollars for all time; 0 = none.
+    pub total_cost_limit: Option<i64>,
+    /// Pico-dollars per window; 0 = none.
+    pub rate_limit_cost: Option<i64>,
+    /// What the life is counted from.
+    pub expiration_mode: Option<ExpirationMode>,
+    /// Days of a life that is counted from the first use.
+    pub activation_days: Option<i64>,
+    /// Whether the shared pool may stand in for a bound account.
+    pub account_fallback: Option<bool>,
 }
 
 impl Store {
@@ -73,32 +93,47 @@ impl Store {
     /// Makes a key. Gives back its clear text, which is kept nowhere, and the record.
     ///
     /// # Errors
-    /// SQLite's.
+    /// The draft contradicts itself; SQLite's.
     pub fn create_key(&self, prefix: &str, draft: &KeyDraft) -> Result<(String, ApiKey)> {
-        let random = |error: secret::Error| Error::internal("no random numbers", error.to_string());
-        let clear = secret::new_api_key(prefix).map_err(random)?;
-        let id = secret::new_uuid().map_err(random)?;
-        let hash = secret::hash_api_key(&clear, &self.pepper);
+        let made = self.create_keys(prefix, std::slice::from_ref(draft))?;
+        made.into_iter().next().ok_or_else(|| Error::not_found("API key not found"))
+    }
+
+    /// Makes many keys in one transaction, all or none, in the order of the drafts.
+    ///
+    /// # Errors
+    /// A draft contradicts itself; SQLite's.
+    pub fn create_keys(&self, prefix: &str, drafts: &[KeyDraft]) -> Result<Vec<(String, ApiKey)>> {
+        let mut made = Vec::with_capacity(drafts.len());
         let mut db = self.write();
         let transaction = db.transaction()?;
-        transaction.execute(
-            "INSERT INTO api_keys (id, key_hash, name, description, token_limit, concurrency_limit, rate_limit_window,
-                 rate_limit_requests, is_active, claude_account_id, enable_model_restriction, restricted_models,
-                 created_at_ms, expires_at)
-             VALUES (:id, :hash, '', '', 0, 0, 0, 0, 1, '', 0, '[]', :now, '')",
-            named_params! { ":id": id, ":hash": hash, ":now": now_ms() },
-        )?;
-        apply(&transaction, &id, draft)?;
+        for draft in drafts {
+            let id = secret::new_uuid().map_err(no_random)?;
+            let (clear, hash) = self.new_clear_key(prefix)?;
+            transaction.execute(
+                "INSERT INTO api_keys (id, key_hash, name, description, token_limit, concurrency_limit,
+                     rate_limit_window, rate_limit_requests, is_active, claude_account_id, enable_model_restriction,
+                     restricted_models, created_at_ms, expires_at)
+                 VALUES (:id, :hash, '', '', 0, 0, 0, 0, 1, '', 0, '[]', :now, '')",
+                named_params! { ":id": id, ":hash": hash, ":now": now_ms() },
+            )?;
+            made.push((clear, apply(&transaction, &id, draft)?));
+        }
         transaction.commit()?;
-        drop(db);
-        let key = self.key_by_id(&id)?.ok_or_else(|| Error::not_found("API key not found"))?;
-        Ok((clear, key))
+        Ok(made)
+    }
+
+    /// A new clear key and its hash.
+    pub(super) fn new_clear_key(&self, prefix: &str) -> Result<(String, String)> {
+        let clear = secret::new_api_key(prefix).map_err(no_random)?;
+        let hash = secret::hash_api_key(&clear, &self.pepper);
+        Ok((clear, hash))
     }
 
     /// Changes what the draft names.
     ///
     /// # Errors
-    /// No such key; SQLite's.
+    /// No such key; the key would contradict itself; SQLite's.
     pub fn update_key(&self, id: &str, draft: &KeyDraft) -> Result<()> {
         let mut db = self.write();
         let transaction = db.transaction()?;
@@ -113,31 +148,19 @@ impl Store {
         transaction.commit()?;
         Ok(())
     }
-
-    /// Takes a key out of service. Its record and its bill stay.
-    ///
-    /// # Errors
-    /// No such key; SQLite's.
-    pub fn delete_key(&self, id: &str) -> Result<()> {
-        let changed = self.write().execute(
-            "UPDATE api_keys SET deleted_at_ms = ?2 WHERE id = ?1 AND deleted_at_ms IS NULL",
-            (id, now_ms()),
-        )?;
-        if changed == 0 {
-            return Err(Error::not_found("API key not found"));
-        }
-        Ok(())
-    }
 }
 
-fn apply(db: &rusqlite::Connection, id: &str, draft: &KeyDraft) -> Result<()> {
-    let models = draft
-        .restricted_models
-        .as_ref()
-        .map(serde_json::to_string)
-        .transpose()
-        .map_err(|error| Error::internal("restricted models cannot be written", error))?;
-    db.execute(
+fn no_random(error: secret::Error) -> Error {
+    Error::internal("no random numbers", error.to_string())
+}
+
+/// Writes what the draft names, and gives back the record as it is now.
+fn apply(db: &Connection, id: &str, draft: &KeyDraft) -> Result<ApiKey> {
+    let list = |names: &Option<Vec<String>>| {
+        let json = names.as_ref().map(serde_json::to_string).transpose();
+        json.map_err(|error| Error::internal("a list of an API key cannot be written", error))
+    };
+    db.prepare_cached(
         "UPDATE api_keys SET
              name = coalesce(:name, name), description = coalesce(:description, description),
              token_limit = coalesce(:token_limit, token_limit),
@@ -147,21 +170,42 @@ fn apply(db: &rusqlite::Connection, id: &str, draft: &KeyDraft) -> Result<()> {
              is_active = coalesce(:is_active, is_active),
              claude_account_id = coalesce(:claude_account_id, claude_account_id),
              enable_model_restriction = coalesce(:enable_model_restriction, enable_model_restriction),
-             restricted_models = coalesce(:restricted_models, restricted_models)
+             restricted_models = coalesce(:restricted_models, restricted_models),
+             tags = coalesce(:tags, tags), allowed_models = coalesce(:allowed_models, allowed_models),
+             daily_cost_limit = coalesce(:daily, daily_cost_limit),
+             weekly_cost_limit = coalesce(:weekly, weekly_cost_limit),
+             monthly_cost_limit = coalesce(:monthly, monthly_cost_limit),
+             total_cost_limit = coalesce(:total, total_cost_limit),
+             rate_limit_cost = coalesce(:rate_limit_cost, rate_limit_cost),
+             expiration_mode = coalesce(:expiration_mode, expiration_mode),
+             activation_days = coalesce(:activation_days, activation_days),
+             account_fallback = coalesce(:account_fallback, account_fallback)
          WHERE id = :id",
-        named_params! {
-            ":id": id, ":name": draft.name, ":description": draft.description,
-            ":token_limit": draft.token_limit, ":concurrency_limit": draft.concurrency_limit,
-            ":rate_limit_window": draft.rate_limit_window, ":rate_limit_requests": draft.rate_limit_requests,
-            ":is_active": draft.is_active, ":claude_account_id": draft.claude_account_id,
-            ":enable_model_restriction": draft.enable_model_restriction, ":restricted_models": models,
-        },
-    )?;
+    )?
+    .execute(named_params! {
+        ":id": id, ":name": draft.name, ":description": draft.description,
+        ":token_limit": draft.token_limit, ":concurrency_limit": draft.concurrency_limit,
+        ":rate_limit_window": draft.rate_limit_window, ":rate_limit_requests": draft.rate_limit_requests,
+        ":is_active": draft.is_active, ":claude_account_id": draft.claude_account_id,
+        ":enable_model_restriction": draft.enable_model_restriction,
+        ":restricted_models": list(&draft.restricted_models)?,
+        ":tags": list(&draft.tags)?, ":allowed_models": list(&draft.allowed_models)?,
+        ":daily": draft.daily_cost_limit, ":weekly": draft.weekly_cost_limit,
+        ":monthly": draft.monthly_cost_limit, ":total": draft.total_cost_limit,
+        ":rate_limit_cost": draft.rate_limit_cost,
+        ":expiration_mode": draft.expiration_mode.map(ExpirationMode::name),
+        ":activation_days": draft.activation_days, ":account_fallback": draft.account_fallback,
+    })?;
     if let Some(text) = &draft.expires_at {
-        db.execute(
-            "UPDATE api_keys SET expires_at = ?2, expires_at_ms = ?3 WHERE id = ?1",
-            (id, text, time::parse(text)),
-        )?;
+        db.prepare_cached("UPDATE api_keys SET expires_at = ?2, expires_at_ms = ?3 WHERE id = ?1")?.execute((
+            id,
+            text,
+            time::parse(text),
+        ))?;
     }
-    Ok(())
+    let key = db.prepare_cached("SELECT * FROM api_keys WHERE id = ?1")?.query_row([id], rows::api_key)?;
+    if key.expiration_mode == ExpirationMode::Activation && key.activation_days < 1 {
+        return Err(Error::invalid("activationDays must be at least 1 when expirationMode is activation"));
+    }
+    Ok(key)
 }

@@ -31,9 +31,15 @@ const FAILED: u8 = 2;
 /// A line on its way into the ledger.
 pub struct Receipt {
     state: Arc<AtomicU8>,
+    cost: i64,
 }
 
 impl Receipt {
+    /// What the line costs, pico-dollars; 0 for one without a price.
+    pub fn cost(&self) -> i64 {
+        self.cost
+    }
+
     /// Waits until the line is committed. To be called by the thread that handed the line over.
     ///
     /// # Errors
@@ -55,6 +61,14 @@ impl Receipt {
 /// A line's cost and the edition of the price table it comes from; `None` for a line without a price.
 pub(super) type Priced = Option<(Cost, String)>;
 
+/// A small change that is committed with the lines and that nobody waits for. It may run more than once.
+type Aside = Box<dyn Fn(&Connection) -> rusqlite::Result<()> + Send>;
+
+enum Work {
+    Line(Entry),
+    Aside(Aside),
+}
+
 struct Entry {
     line: Line,
     priced: Priced,
@@ -71,7 +85,7 @@ impl Entry {
 
 /// The hand-over to the ledger's thread.
 pub(super) struct Writer {
-    queue: Mutex<Option<SyncSender<Entry>>>,
+    queue: Mutex<Option<SyncSender<Work>>>,
     waiting: Arc<AtomicUsize>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -93,15 +107,25 @@ impl Writer {
     /// Hands a line over. Waits while the queue is full.
     pub(super) fn send(&self, line: Line, priced: Priced) -> Receipt {
         let state = Arc::new(AtomicU8::new(PENDING));
+        let cost = priced.as_ref().map_or(0, |(cost, _)| cost.total());
         let entry = Entry { line, priced, state: Arc::clone(&state), worker: thread::current() };
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let sent = queue.is_some_and(|queue| queue.send(entry).is_ok());
+        let sent = queue.is_some_and(|queue| queue.send(Work::Line(entry)).is_ok());
         if !sent {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             state.store(FAILED, Ordering::Release);
         }
-        Receipt { state }
+        Receipt { state, cost }
+    }
+
+    /// Hands a small change over, to be committed with the lines or soon. Waits while the queue is full. It must hold no
+    /// secret's clear text and must not fail for reasons of its data: what fails is logged and forgotten.
+    pub(super) fn aside(&self, change: impl Fn(&Connection) -> rusqlite::Result<()> + Send + 'static) {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if queue.is_none_or(|queue| queue.send(Work::Aside(Box::new(change))).is_err()) {
+            log::warn!("a change of an account's standing came after the end and is not kept");
+        }
     }
 
     /// Lines that wait for their commit.
@@ -120,25 +144,30 @@ impl Writer {
     }
 }
 
-fn run(mut db: Connection, zone: &TimeZone, queue: &Receiver<Entry>, waiting: &AtomicUsize) {
-    let mut batch = Vec::new();
-    while let Ok(entry) = queue.recv() {
-        batch.push(entry);
-        batch.extend(queue.try_iter().take(BATCH_LINES_MAX - 1));
-        let state = commit_with_retries(&mut db, zone, &batch);
-        waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-        for entry in batch.drain(..) {
+fn run(mut db: Connection, zone: &TimeZone, queue: &Receiver<Work>, waiting: &AtomicUsize) {
+    let (mut lines, mut asides) = (Vec::new(), Vec::new());
+    while let Ok(first) = queue.recv() {
+        for work in std::iter::once(first).chain(queue.try_iter().take(BATCH_LINES_MAX - 1)) {
+            match work {
+                Work::Line(entry) => lines.push(entry),
+                Work::Aside(change) => asides.push(change),
+            }
+        }
+        let state = commit_with_retries(&mut db, zone, &lines, &asides);
+        waiting.fetch_sub(lines.len(), Ordering::Relaxed);
+        for entry in lines.drain(..) {
             entry.settle(state);
         }
+        asides.clear();
     }
 }
 
-fn commit_with_retries(db: &mut Connection, zone: &TimeZone, batch: &[Entry]) -> u8 {
+fn commit_with_retries(db: &mut Connection, zone: &TimeZone, lines: &[Entry], asides: &[Aside]) -> u8 {
     for attempt in 1..=TRIES {
-        match commit(db, zone, batch) {
+        match commit(db, zone, lines, asides) {
             Ok(()) => return COMMITTED,
             Err(error) => {
-                log::error!("{} ledger lines not committed (try {attempt} of {TRIES}): {error}", batch.len());
+                log::error!("{} ledger lines not committed (try {attempt} of {TRIES}): {error}", lines.len());
                 thread::sleep(Duration::from_millis(100));
             }
         }
@@ -146,14 +175,28 @@ fn commit_with_retries(db: &mut Connection, zone: &TimeZone, batch: &[Entry]) ->
     FAILED
 }
 
+/// Makes the changes beside the lines. One that fails takes nothing with it.
+fn make_asides(db: &Connection, asides: &[Aside]) -> rusqlite::Result<()> {
+    for change in asides {
+        db.execute_batch("SAVEPOINT aside")?;
+        if let Err(error) = change(db) {
+            log::error!("a change of an account's standing was not kept: {error}");
+            db.execute_batch("ROLLBACK TO aside")?;
+        }
+        db.execute_batch("RELEASE aside")?;
+    }
+    Ok(())
+}
+
 /// Which sum a line counts in: scope, subject, span, bucket, model (see `schema/`).
 type Sum = (i64, i64, i64, i64, String);
 
-fn commit(db: &mut Connection, zone: &TimeZone, batch: &[Entry]) -> rusqlite::Result<()> {
+fn commit(db: &mut Connection, zone: &TimeZone, lines: &[Entry], asides: &[Aside]) -> rusqlite::Result<()> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut sums: BTreeMap<Sum, Bill> = BTreeMap::new();
     let mut used: BTreeMap<(i64, i64), i64> = BTreeMap::new();
-    for Entry { line, priced, .. } in batch {
+    make_asides(&transaction, asides)?;
+    for Entry { line, priced, .. } in lines {
         insert_line(&transaction, line, priced)?;
         if line.tokens.is_some() {
             count(&mut sums, line, priced, zone);
@@ -197,11 +240,11 @@ fn insert_line(db: &Connection, line: &Line, priced: &Priced) -> rusqlite::Resul
     db.prepare_cached(
         "INSERT INTO ledger (request_id, at_ms, key_seq, account_seq, model, stream, status, upstream_request_id, billed,
              complete, input_tokens, output_tokens, cache_creation_5m_tokens, cache_creation_1h_tokens, cache_read_tokens,
-             web_search_requests, service_tier, speed, inference_geo, first_byte_ms, total_ms,
+             web_search_requests, service_tier, speed, inference_geo, first_byte_ms, total_ms, attempts, account_reason,
              cost_input, cost_output, cost_cache_write, cost_cache_read, cost_web_search, price_version)
          VALUES (:request_id, :at_ms, :key_seq, :account_seq, :model, :stream, :status, :upstream_request_id, :billed,
              :complete, :input, :output, :cache_5m, :cache_1h, :cache_read,
-             :web_search_requests, :service_tier, :speed, :inference_geo, :first_byte_ms, :total_ms,
+             :web_search_requests, :service_tier, :speed, :inference_geo, :first_byte_ms, :total_ms, :attempts, :reason,
              :cost_input, :cost_output, :cost_cache_write, :cost_cache_read, :cost_web_search, :price_version)",
     )?
     .execute(named_params! {
@@ -212,7 +255,8 @@ fn insert_line(db: &Connection, line: &Line, priced: &Priced) -> rusqlite::Resul
         ":cache_5m": tokens.cache_creation_5m, ":cache_1h": tokens.cache_creation_1h,
         ":cache_read": tokens.cache_read, ":web_search_requests": line.web_search_requests,
         ":service_tier": line.service_tier, ":speed": line.speed, ":inference_geo": line.inference_geo,
-        ":first_byte_ms": line.first_byte_ms, ":total_ms": line.total_ms,
+        ":first_byte_ms": line.first_byte_ms, ":total_ms": line.total_ms, ":attempts": line.attempts,
+        ":reason": line.account_reason,
         ":cost_input": cost.map(|cost| cost.input), ":cost_output": cost.map(|cost| cost.output),
         ":cost_cache_write": cost.map(|cost| cost.cache_write), ":cost_cache_read": cost.map(|cost| cost.cache_read),
         ":cost_web_search": cost.map(|cost| cost.web_search),

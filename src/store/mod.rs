@@ -3,25 +3,34 @@
 //! Three roads lead to the database file: a few *reader* connections shared by all workers, one *writer* connection for
 //! what an admin or a token refresh changes (`synchronous=FULL`: a commit survives a power cut), and the ledger's own
 //! thread (`synchronous=NORMAL`: a commit survives `kill -9`; the WAL is synced by the next full commit or checkpoint).
+//! An admin who looks through the ledger has a reader apart, so that no request waits for that.
 
+mod account_usage;
 mod accounts;
 mod admins;
 mod api_keys;
+mod budgets;
+mod key_life;
 mod ledger;
+mod lines;
 mod oauth_sessions;
 mod prices;
 mod reports;
 mod rows;
 mod schema;
+mod standings;
 mod usage;
 mod windows;
 
+pub use account_usage::AccountsUsage;
 pub use accounts::{AccountDraft, TokenPair};
 pub use admins::Session;
 pub use api_keys::KeyDraft;
 pub use ledger::Receipt;
+pub use lines::{KeptLine, LineFilter, LinePage, Named, Place, StatusFilter};
 pub use oauth_sessions::OauthSession;
 pub use reports::{KeyTrend, Span};
+pub use standings::{Affinity, Conversation, Standings};
 pub use usage::{KeyUsage, KeysUsage, Period};
 pub use windows::WindowUse;
 
@@ -51,6 +60,8 @@ pub struct Store {
     writer: Mutex<Connection>,
     readers: Vec<Mutex<Connection>>,
     next_reader: AtomicUsize,
+    /// For reads of the ledger that take milliseconds.
+    scanner: Mutex<Connection>,
     ledger: ledger::Writer,
     cipher: Cipher,
     pepper: String,
@@ -94,6 +105,7 @@ impl Store {
             writer: Mutex::new(writer),
             readers,
             next_reader: AtomicUsize::new(0),
+            scanner: Mutex::new(connect(&path, "NORMAL")?),
             ledger,
             cipher,
             pepper: opening.encryption_key.to_owned(),

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row};
 use std::collections::{BTreeMap, HashMap};
 
 /// The sums of a group of rollups, under the names that [`rows::bill`] reads.
-const SUMS: &str = "sum(requests) AS requests, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
+pub(super) const SUMS: &str = "sum(requests) AS requests, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
     sum(cache_creation_5m_tokens) AS cache_creation_5m_tokens, sum(cache_creation_1h_tokens) AS cache_creation_1h_tokens,
     sum(cache_read_tokens) AS cache_read_tokens, sum(cost_input) AS cost_input, sum(cost_output) AS cost_output,
     sum(cost_cache_write) AS cost_cache_write, sum(cost_cache_read) AS cost_cache_read,

@@ -2,12 +2,19 @@
 
 use super::Store;
 use crate::error::{Error, Result};
-use crate::model::{Account, AccountKind, AccountType, ApiKey, Bill, Cost, Proxy, Sensitive, Tokens, Usage};
+use crate::model::{
+    Account, AccountKind, AccountType, ApiKey, Bill, Cost, ExpirationMode, Proxy, Sensitive, Tokens, Usage,
+};
 use rusqlite::Row;
 
 /// Reads a row of `api_keys`.
 pub(super) fn api_key(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
-    let models: String = row.get("restricted_models")?;
+    let list = |column: &str| -> rusqlite::Result<Vec<String>> {
+        let json: String = row.get(column)?;
+        let wrong = |error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error));
+        serde_json::from_str(&json).map_err(wrong)
+    };
+    let mode: String = row.get("expiration_mode")?;
     Ok(ApiKey {
         seq: row.get("seq")?,
         id: row.get("id")?,
@@ -20,12 +27,24 @@ pub(super) fn api_key(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
         is_active: row.get("is_active")?,
         claude_account_id: row.get("claude_account_id")?,
         enable_model_restriction: row.get("enable_model_restriction")?,
-        restricted_models: serde_json::from_str(&models).unwrap_or_default(),
+        restricted_models: list("restricted_models")?,
         created_at_ms: row.get("created_at_ms")?,
         updated_at_ms: row.get("updated_at_ms")?,
         last_used_at_ms: row.get("last_used_at_ms")?,
         expires_at: row.get("expires_at")?,
         expires_at_ms: row.get("expires_at_ms")?,
+        tags: list("tags")?,
+        allowed_models: list("allowed_models")?,
+        daily_cost_limit: row.get("daily_cost_limit")?,
+        weekly_cost_limit: row.get("weekly_cost_limit")?,
+        monthly_cost_limit: row.get("monthly_cost_limit")?,
+        total_cost_limit: row.get("total_cost_limit")?,
+        rate_limit_cost: row.get("rate_limit_cost")?,
+        expiration_mode: ExpirationMode::parse(&mode).unwrap_or_default(),
+        activation_days: row.get("activation_days")?,
+        activated_at_ms: row.get("activated_at_ms")?,
+        account_fallback: row.get("account_fallback")?,
+        deleted_at_ms: row.get("deleted_at_ms")?,
     })
 }
 
@@ -71,7 +90,7 @@ impl Store {
             .transpose()
             .map_err(|error| Error::internal(format!("the proxy of account {id} cannot be read"), error))?;
         let (kind, account_type): (String, String) = (row.get("kind")?, row.get("account_type")?);
-        let scopes: String = row.get("scopes")?;
+        let (scopes, mapping): (String, String) = (row.get("scopes")?, row.get("model_mapping")?);
         Ok(Account {
             seq: row.get("seq")?,
             name: row.get("name")?,
@@ -90,6 +109,11 @@ impl Store {
             expires_at_ms: row.get("expires_at_ms")?,
             scopes: scopes.split_whitespace().map(str::to_owned).collect(),
             base_url: row.get("base_url")?,
+            model_mapping: serde_json::from_str(&mapping)
+                .map_err(|error| Error::internal(format!("the model mapping of account {id} cannot be read"), error))?,
+            max_concurrency: row.get("max_concurrency")?,
+            expires_on_ms: row.get("expires_on_ms")?,
+            daily_cost_limit: row.get("daily_cost_limit")?,
             proxy,
             created_at_ms: row.get("created_at_ms")?,
             last_used_at_ms: row.get("last_used_at_ms")?,

@@ -9,6 +9,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/0002_oauth_sessions.sql"),
     include_str!("../../schema/0003_key_windows.sql"),
     include_str!("../../schema/0004_costs.sql"),
+    include_str!("../../schema/0005_key_limits.sql"),
+    include_str!("../../schema/0006_standings.sql"),
+    include_str!("../../schema/0007_ledger_indexes.sql"),
 ];
 
 /// Brings the database to the newest schema, one transaction a step.

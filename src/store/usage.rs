@@ -1,10 +1,10 @@
 //! Reports: sums read from the rollups, and the way in to the ledger.
 
+use super::reports::SUMS;
 use super::{Receipt, Store, rows};
 use crate::error::Result;
 use crate::model::time::Buckets;
-use crate::model::{Line, Usage};
-use rusqlite::named_params;
+use crate::model::{Bill, Line, Spent};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -19,30 +19,43 @@ pub enum Period {
     Day(i64),
 }
 
-/// What one key has used.
+/// What one key has used, and what that cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeyUsage {
     /// Since the beginning.
-    pub total: Usage,
+    pub total: Bill,
     /// This local day.
-    pub daily: Usage,
+    pub daily: Bill,
     /// This local month.
-    pub monthly: Usage,
+    pub monthly: Bill,
 }
 
 /// What all keys have used, by row number.
 #[derive(Clone, Debug, Default)]
 pub struct KeysUsage {
-    total: HashMap<i64, Usage>,
-    daily: HashMap<i64, Usage>,
-    monthly: HashMap<i64, Usage>,
+    total: HashMap<i64, Bill>,
+    daily: HashMap<i64, Bill>,
+    monthly: HashMap<i64, Bill>,
+    /// Pico-dollars this week, of keys that have a limit of it.
+    weekly_spent: HashMap<i64, i64>,
 }
 
 impl KeysUsage {
     /// What one key has used.
     pub fn of(&self, key_seq: i64) -> KeyUsage {
-        let of = |used: &HashMap<i64, Usage>| used.get(&key_seq).copied().unwrap_or_default();
+        let of = |used: &HashMap<i64, Bill>| used.get(&key_seq).copied().unwrap_or_default();
         KeyUsage { total: of(&self.total), daily: of(&self.daily), monthly: of(&self.monthly) }
+    }
+
+    /// What one key has spent of its budgets. The week is known only where it has a limit.
+    pub fn spent(&self, key_seq: i64) -> Spent {
+        let cost = |used: &HashMap<i64, Bill>| used.get(&key_seq).map_or(0, |bill| bill.cost.total());
+        Spent {
+            daily: cost(&self.daily),
+            weekly: self.weekly_spent.get(&key_seq).copied().unwrap_or_default(),
+            monthly: cost(&self.monthly),
+            total: cost(&self.total),
+        }
     }
 }
 
@@ -100,6 +113,7 @@ impl Store {
             total: self.usage_by_key(Period::Total)?,
             daily: self.usage_by_key(Period::Day(now_ms))?,
             monthly: self.usage_by_key(Period::Month(now_ms))?,
+            weekly_spent: self.weekly_spent(now_ms)?,
         })
     }
 
@@ -107,21 +121,14 @@ impl Store {
     ///
     /// # Errors
     /// SQLite's.
-    fn usage_by_key(&self, period: Period) -> Result<HashMap<i64, Usage>> {
+    fn usage_by_key(&self, period: Period) -> Result<HashMap<i64, Bill>> {
         let (span, bucket) = self.bucket(period);
         self.read(|db| {
-            let mut statement = db.prepare_cached(
-                "SELECT subject, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
-                     sum(output_tokens) AS output_tokens, sum(cache_creation_5m_tokens) AS cache_creation_5m_tokens,
-                     sum(cache_creation_1h_tokens) AS cache_creation_1h_tokens,
-                     sum(cache_read_tokens) AS cache_read_tokens
-                 FROM rollups
-                 WHERE scope = 1 AND span = :span AND bucket = :bucket GROUP BY subject",
-            )?;
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT subject, {SUMS} FROM rollups WHERE scope = 1 AND span = ?1 AND bucket = ?2 GROUP BY subject"
+            ))?;
             let found = statement
-                .query_map(named_params! { ":span": span, ":bucket": bucket }, |row| {
-                    Ok((row.get("subject")?, rows::usage(row)?))
-                })?
+                .query_map([span, bucket], |row| Ok((row.get("subject")?, rows::bill(row)?)))?
                 .collect::<rusqlite::Result<_>>()?;
             Ok(found)
         })
@@ -132,15 +139,15 @@ impl Store {
     /// # Errors
     /// SQLite's.
     pub fn key_usage(&self, key_seq: i64, now_ms: i64) -> Result<KeyUsage> {
-        let of = |period| -> Result<Usage> {
+        let of = |period| -> Result<Bill> {
             let (span, bucket) = self.bucket(period);
             self.read(|db| {
                 let mut statement = db.prepare_cached(
                     "SELECT * FROM rollups WHERE scope = 1 AND subject = ?1 AND span = ?2 AND bucket = ?3",
                 )?;
-                let mut sum = Usage::default();
-                for usage in statement.query_map([key_seq, span, bucket], rows::usage)? {
-                    sum.add(&usage?);
+                let mut sum = Bill::default();
+                for bill in statement.query_map([key_seq, span, bucket], rows::bill)? {
+                    sum.add(&bill?);
                 }
                 Ok(sum)
             })

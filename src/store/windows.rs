@@ -2,7 +2,7 @@
 
 use super::Store;
 use crate::error::Result;
-use rusqlite::{OptionalExtension, named_params};
+use rusqlite::{OptionalExtension, Row, named_params};
 
 /// What a key has used of a window.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -13,6 +13,22 @@ pub struct WindowUse {
     pub requests: i64,
     /// Tokens of all kinds that were reported.
     pub tokens: i64,
+    /// What they cost, pico-dollars; what has no price costs nothing.
+    pub cost: i64,
+}
+
+/// What ledger lines add to a window. A line without a price has no costs at all.
+const USED: &str = "coalesce(sum(input_tokens + output_tokens + cache_creation_5m_tokens + cache_creation_1h_tokens
+        + cache_read_tokens), 0) AS tokens,
+    coalesce(sum(cost_input + cost_output + cost_cache_write + cost_cache_read + cost_web_search), 0) AS cost";
+
+fn window(row: &Row<'_>) -> rusqlite::Result<WindowUse> {
+    Ok(WindowUse {
+        start_ms: row.get("start_ms")?,
+        requests: row.get("requests")?,
+        tokens: row.get("tokens")?,
+        cost: row.get("cost")?,
+    })
 }
 
 impl Store {
@@ -26,15 +42,32 @@ impl Store {
                 db.prepare_cached("SELECT start_ms FROM key_windows WHERE key_seq = ?1 AND start_ms > ?2")?;
             let start: Option<i64> = statement.query_row([key_seq, since_ms], |row| row.get("start_ms")).optional()?;
             let Some(start_ms) = start else { return Ok(None) };
-            let mut statement = db.prepare_cached(
-                "SELECT count(*) AS requests, coalesce(sum(input_tokens + output_tokens + cache_creation_5m_tokens
-                     + cache_creation_1h_tokens + cache_read_tokens), 0) AS tokens
-                 FROM ledger WHERE key_seq = :key AND at_ms >= :start",
-            )?;
-            let found = statement.query_row(named_params! { ":key": key_seq, ":start": start_ms }, |row| {
-                Ok(WindowUse { start_ms, requests: row.get("requests")?, tokens: row.get("tokens")? })
-            });
-            Ok(Some(found?))
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT :start AS start_ms, count(*) AS requests, {USED}
+                 FROM ledger WHERE key_seq = :key AND at_ms >= :start"
+            ))?;
+            Ok(Some(statement.query_row(named_params! { ":key": key_seq, ":start": start_ms }, window)?))
+        })
+    }
+
+    /// The windows of all keys that are not over at `now_ms`, by row number, with what the ledger has of them.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn windows_use(&self, now_ms: i64) -> Result<Vec<(i64, WindowUse)>> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT seq, start_ms, count(ledger.id) AS requests, {USED}
+                 FROM api_keys JOIN key_windows ON key_windows.key_seq = seq
+                 LEFT JOIN ledger ON ledger.key_seq = seq AND ledger.at_ms >= start_ms
+                 WHERE deleted_at_ms IS NULL AND rate_limit_window > 0
+                     AND start_ms > :now - rate_limit_window * 60000
+                 GROUP BY seq"
+            ))?;
+            let found = statement
+                .query_map(named_params! { ":now": now_ms }, |row| Ok((row.get("seq")?, window(row)?)))?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(found)
         })
     }
 

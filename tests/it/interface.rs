@@ -184,8 +184,13 @@ fn every_route_is_found_in_any_case_with_a_trailing_slash_and_by_head() {
         if target.contains(':') {
             continue;
         }
-        let plain = fetch(relay.address, method, &target, &[credential], b"");
         let head = fetch(relay.address, "HEAD", &target, &[credential], b"");
+        if head.field("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
+            // It never ends; its own tests read it.
+            assert_eq!(head.status, 200, "{pattern}");
+            continue;
+        }
+        let plain = fetch(relay.address, method, &target, &[credential], b"");
         if pattern != "/" {
             assert_eq!(head.status, plain.status, "{pattern}");
             assert_eq!(head.field("content-type"), plain.field("content-type"), "{pattern}");

@@ -7,9 +7,12 @@
 
 mod admin;
 mod door;
+mod failover;
 mod front;
 mod harness;
 mod interface;
+mod key_admin;
+mod key_budgets;
 mod ledger;
 mod limits;
 mod oauth;
@@ -17,6 +20,8 @@ mod overload;
 mod pages;
 mod proxies;
 mod relaying;
+mod requests;
+mod running;
 mod samples;
 mod sdks;
 mod secrets;
@@ -27,3 +32,5 @@ mod tidy;
 mod tls;
 mod tokens;
 mod transcripts;
+mod verdicts;
+mod watching;

@@ -100,8 +100,8 @@ fn an_error_of_the_upstream_passes_as_it_is() {
             Step::Close,
         ]
     });
-    let (relay, key) = Relay::with_upstream(&upstream);
     for request in [REQUEST, STREAM_REQUEST] {
+        let (relay, key) = Relay::with_upstream(&upstream);
         let response = relay.message(&key, request);
         assert_eq!((response.status, response.text().as_str()), (429, body));
         assert_eq!(response.field("retry-after"), Some("12"));
@@ -276,8 +276,10 @@ fn accounts_take_turns_and_a_bound_key_keeps_to_its_own() {
     let upstream = Upstream::start(|_| json(200, &message("m", 1, 1)));
     let (relay, key) = Relay::with_upstream(&upstream);
     let second = relay.add_api_key_account("second", "sk-second");
-    for _ in 0..4 {
-        assert_eq!(relay.message(&key, REQUEST).status, 200);
+    for number in 0..4 {
+        // Each begins a conversation of its own.
+        let body = String::from_utf8_lossy(REQUEST).replace("Say", &format!("Say {number}"));
+        assert_eq!(relay.message(&key, body.as_bytes()).status, 200);
     }
     let bound = relay.add_key_with(&serde_json::json!({ "name": "bound", "claudeAccountId": second }));
     for _ in 0..3 {

@@ -46,7 +46,16 @@ fn fill(data_dir: &std::path::Path, lines: u64) -> String {
     let store = Store::open(&Opening { data_dir, encryption_key: KEY, zone }).unwrap();
     let keys: Vec<(i64, String)> = (0..KEYS)
         .map(|number| {
-            let draft = KeyDraft { name: Some(format!("key {number}")), ..KeyDraft::default() };
+            // Limits that are set are limits that the list has to show.
+            let limit = Some(1_000_000_000_000_000);
+            let draft = KeyDraft {
+                name: Some(format!("key {number}")),
+                daily_cost_limit: limit,
+                weekly_cost_limit: limit,
+                monthly_cost_limit: limit,
+                total_cost_limit: limit,
+                ..KeyDraft::default()
+            };
             let key = store.create_key("cr_", &draft).unwrap().1;
             (key.seq, key.id)
         })

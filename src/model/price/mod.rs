@@ -166,6 +166,11 @@ impl PriceTable {
         Some((cost, found.version.to_owned()))
     }
 
+    /// The edition of the repository's table.
+    pub fn edition(&self) -> &str {
+        &self.own.version
+    }
+
     /// How many names have a price.
     pub fn names(&self) -> usize {
         let fetched = self.fetched.iter().flat_map(|(edition, _)| edition.prices.keys());

@@ -37,7 +37,11 @@ impl Response {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Connection {
-        let stream = TcpStream::connect(address).expect("connect");
+        Connection::over(TcpStream::connect(address).expect("connect"))
+    }
+
+    /// A connection that was made elsewhere.
+    pub fn over(stream: TcpStream) -> Connection {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.set_nodelay(true).unwrap();
         let reader = BufReader::new(stream.try_clone().unwrap());

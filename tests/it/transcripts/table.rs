@@ -98,6 +98,7 @@ pub static DIFFERENCES: &[Row] = &[
         "[BUG 31] the relay does not look into messages: the upstream judges them (it is scripted to answer here)",
     ),
     row("messages-restricted-model-stream", "field:content-type field:etag", "[BUG 29] one JSON error for both modes"),
+    row("key-info-ok", "body/keyInfo/expiresAt", "the holder of a key is told how long it lives"),
     row("key-info-concurrency-exceeded", "status body*", "[BUG 52] reports take no permit"),
     row(
         "upstream-reset-stream upstream-timeout-stream upstream-refused-stream upstream-enotfound-stream \

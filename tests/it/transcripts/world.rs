@@ -284,8 +284,22 @@ impl World {
         }
     }
 
+    /// Ends what rests or is stopped since the exchange before: the original drew no conclusions. Where an exchange has ended the admin's own
+    /// session, nothing is relayed any more.
+    fn wake_all(&self) {
+        let accounts = self.relay.admin("GET", "/admin/claude-accounts", &Value::Null).json();
+        let accounts = accounts["data"].as_array().cloned().unwrap_or_default();
+        let is_stopped =
+            |account: &Value| account["errorMessage"].as_str().is_some_and(|text| text.contains("organization"));
+        for account in accounts.iter().filter(|account| !account["rest"].is_null() || is_stopped(account)) {
+            let path = format!("/admin/claude-accounts/{}/wake", account["id"].as_str().unwrap());
+            assert_eq!(self.relay.admin("POST", &path, &Value::Null).status, 200);
+        }
+    }
+
     /// Sends the recorded request, after the upstream has been told what to say, and gives back what came.
     pub fn replay(&self, recorded: &Recorded) -> Option<Answered> {
+        self.wake_all();
         self.instruct(recorded);
         let occupied = recorded.name.contains("concurrency-exceeded").then(|| self.occupy(recorded));
         if recorded.name.starts_with("messages-rate-limit") {

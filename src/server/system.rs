@@ -1,0 +1,226 @@
+//! `GET /admin/system`: the process, its machine, and what was found when it was last looked at. No secrets.
+
+use super::Server;
+use super::call::{Answer, Call};
+use super::dialect::titled;
+use super::money::PRICES_LIFE_MS;
+use super::process;
+use super::session::Admin;
+use crate::model::time::{iso, now_ms};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// Free space below which an admin should act, and below which nothing works soon, in bytes.
+const DISK_LOW_BYTES: u64 = 512 * 1024 * 1024;
+const DISK_FULL_BYTES: u64 = 64 * 1024 * 1024;
+/// Ledger lines waiting for their commit at which the disk is too slow for what is relayed.
+const LEDGER_WAITING_MANY: usize = 256;
+/// Downloaded prices that are this many days old have missed several renewals.
+const PRICES_OLD_DAYS: i64 = 7;
+
+/// What came of each background job's last run.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs(Mutex<BTreeMap<&'static str, (bool, i64)>>);
+
+impl Server {
+    /// Notes that a background job has run at an instant, and whether it succeeded.
+    pub fn note_job(&self, name: &'static str, is_ok: bool, at_ms: i64) {
+        self.jobs.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, (is_ok, at_ms));
+    }
+}
+
+/// How something was found.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum State {
+    Ok,
+    Warning,
+    Error,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Warning => "warning",
+            State::Error => "error",
+        }
+    }
+}
+
+struct Check {
+    name: String,
+    state: State,
+    message: String,
+    at_ms: i64,
+}
+
+/// `GET /admin/system`.
+pub(crate) fn system(server: &Server, _: &Admin, _: &Call) -> Result<Answer, Answer> {
+    let now = now_ms();
+    let disk = process::disk_bytes(&server.config.data_dir);
+    // Before anything else that asks the database, so that its answer's time is its own.
+    let checks = checks(server, disk, now);
+    let (keys, lines) = server.store.rough_counts().map_err(titled("Failed to read the system's state"))?;
+    let (file_bytes, log_bytes) = server.store.file_bytes();
+    let accounts = server.store.accounts();
+    let prices = server.store.prices();
+    let fetched_at_ms = prices.fetched_at_ms();
+    let (watchers, watchers_max) = server.watchers.taken();
+    let uptime_ms = i64::try_from(server.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let health = checks.iter().map(|check| check.state).max().unwrap_or(State::Ok);
+    Ok(Answer::data(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "startedAt": iso(now.saturating_sub(uptime_ms)),
+        "uptimeSeconds": server.uptime_s(),
+        "checkedAt": iso(now),
+        "process": { "residentBytes": process::resident_bytes(), "threads": process::threads() },
+        "pools": pools(server),
+        "connections": connections(server),
+        "watchers": { "open": watchers, "max": watchers_max },
+        "database": { "fileBytes": file_bytes, "walBytes": log_bytes },
+        "ledger": { "waiting": server.store.ledger_waiting(), "lines": lines },
+        "counts": {
+            "keys": keys,
+            "accounts": accounts.len(),
+            "accountsUsable": accounts.iter().filter(|account| account.is_usable()).count(),
+        },
+        "timeZone": zone(server),
+        "upstreamHost": host(&server.config.claude_api_url),
+        "prices": {
+            "edition": prices.edition(),
+            "names": prices.names(),
+            "fetchedAt": fetched_at_ms.map(iso),
+            "ageSeconds": fetched_at_ms.map(|at| (now - at).max(0) / 1000),
+        },
+        "disk": disk.map(|(free, total)| json!({ "freeBytes": free, "totalBytes": total })),
+        "health": health.as_str(),
+        "checks": checks.iter().map(|check| json!({
+            "name": check.name,
+            "status": check.state.as_str(),
+            "message": check.message,
+            "checkedAt": iso(check.at_ms),
+        })).collect::<Vec<_>>(),
+    })))
+}
+
+/// `pools`: workers, and how many of them are busy.
+pub(super) fn pools(server: &Server) -> Value {
+    let figures = &server.figures;
+    json!({
+        "relay": { "size": figures.relay_size(), "busy": figures.relay_busy() },
+        "control": {
+            "size": figures.control_size(), "busy": figures.control_busy(), "waiting": figures.control_queued(),
+        },
+    })
+}
+
+/// `connections`: clients' connections, and the bodies that they sent.
+pub(super) fn connections(server: &Server) -> Value {
+    let figures = &server.figures;
+    json!({ "open": figures.connections_open(), "bodiesBytes": figures.bodies_in_flight_bytes() })
+}
+
+fn checks(server: &Server, disk: Option<(u64, u64)>, now: i64) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut add = |name: &str, (state, message): (State, String), at_ms: i64| {
+        checks.push(Check { name: name.to_owned(), state, message, at_ms });
+    };
+    add("database", database(server), now);
+    let waiting = server.store.ledger_waiting();
+    let is_slow = waiting >= LEDGER_WAITING_MANY;
+    let state = if is_slow { State::Warning } else { State::Ok };
+    add("ledger", (state, format!("{waiting} lines wait for their commit")), now);
+    add("disk", disk_check(disk), now);
+    add("accounts", accounts(server), now);
+    add("prices", prices(server, now), now);
+    let jobs = server.jobs.0.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, (is_ok, at_ms)) in jobs.iter() {
+        let found = if *is_ok { (State::Ok, "done") } else { (State::Error, "failed, the log says why") };
+        add(&format!("job:{name}"), (found.0, found.1.to_owned()), *at_ms);
+    }
+    checks
+}
+
+fn database(server: &Server) -> (State, String) {
+    let start = Instant::now();
+    if server.store.is_healthy() {
+        return (State::Ok, format!("answers in {} ms", start.elapsed().as_millis()));
+    }
+    (State::Error, "does not answer, the log says why".to_owned())
+}
+
+fn disk_check(disk: Option<(u64, u64)>) -> (State, String) {
+    let Some((free, _)) = disk else {
+        return (State::Warning, "the free space of the data folder is not known".to_owned());
+    };
+    let state = match free {
+        ..DISK_FULL_BYTES => State::Error,
+        DISK_FULL_BYTES..DISK_LOW_BYTES => State::Warning,
+        _ => State::Ok,
+    };
+    (state, format!("{} MB free", free / (1024 * 1024)))
+}
+
+fn accounts(server: &Server) -> (State, String) {
+    let accounts = server.store.accounts();
+    let usable = accounts.iter().filter(|account| account.is_usable()).count();
+    let state = match usable {
+        0 => State::Error,
+        usable if usable < accounts.iter().filter(|account| account.is_active).count() => State::Warning,
+        _ => State::Ok,
+    };
+    (state, format!("{usable} of {} can serve", accounts.len()))
+}
+
+fn prices(server: &Server, now: i64) -> (State, String) {
+    let prices = server.store.prices();
+    match prices.fetched_at_ms() {
+        _ if server.config.pricing_url.is_empty() => (State::Ok, format!("the table of {}", prices.edition())),
+        None => (State::Warning, "not downloaded yet: models newer than this program have no price".to_owned()),
+        Some(at_ms) => {
+            let days = (now - at_ms).max(0) / PRICES_LIFE_MS;
+            let state = if days >= PRICES_OLD_DAYS { State::Warning } else { State::Ok };
+            (state, format!("downloaded {days} days ago"))
+        }
+    }
+}
+
+/// The zone in which days are counted, as it was set.
+fn zone(server: &Server) -> String {
+    let config = &server.config;
+    config.system_timezone.clone().unwrap_or_else(|| format!("UTC{:+}", config.timezone_offset))
+}
+
+/// The host of a URL, without what may be secret in it.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_shown_without_its_credentials() {
+        for (url, expected) in [
+            ("https://api.anthropic.com/v1/messages", "api.anthropic.com"),
+            ("http://user:secret@host:8080/x?token=secret", "host:8080"),
+            ("http://[::1]:9?x", "[::1]:9"),
+            ("https://user:se@cret@host#x", "host"),
+        ] {
+            assert_eq!(host(url), expected);
+        }
+    }
+
+    #[test]
+    fn little_free_space_is_said() {
+        for (free, state) in [(0, State::Error), (DISK_FULL_BYTES, State::Warning), (DISK_LOW_BYTES, State::Ok)] {
+            assert_eq!(disk_check(Some((free, 1 << 40))).0, state, "{free}");
+        }
+        assert_eq!(disk_check(None).0, State::Warning);
+    }
+}

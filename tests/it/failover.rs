@@ -1,0 +1,455 @@
+//! From account to account before the first byte: what one account refuses, another serves, and the client notices nothing.
+
+use crate::harness::client::Connection;
+use crate::harness::relay::Start;
+use crate::harness::upstream::{Received, Step, chunk, json, last_chunk, send, stream_head};
+use crate::harness::{Key, Relay, Upstream, eventually};
+use crate::samples::{REQUEST, STREAM_REQUEST, events, message};
+use claude_relay::model::time::{now_ms, parse};
+use serde_json::{Value, json as value};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Answers as the API does: a stream where one is asked for.
+fn good(request: &Received) -> Vec<Step> {
+    if request.json()["stream"] != true {
+        return json(200, &message("claude-sonnet-4-5", 5, 5));
+    }
+    let mut steps = vec![stream_head()];
+    steps.extend(events("claude-sonnet-4-5", 5, 5).iter().map(chunk));
+    steps.push(last_chunk());
+    steps
+}
+
+/// An upstream at which an account answers by what its key begins with.
+fn upstream(bad: impl Fn(&Received) -> Vec<Step> + Send + Sync + 'static) -> Upstream {
+    Upstream::start(move |request| if key_of(request).starts_with("bad") { bad(request) } else { good(request) })
+}
+
+/// A request that belongs to no conversation before it, with one more member.
+fn fresh(more: &str) -> Vec<u8> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let message = format!(r#"{{"role":"user","content":"hi {number}"}}"#);
+    format!(r#"{{"model":"claude-sonnet-4-5","max_tokens":9{more},"messages":[{message}]}}"#).into_bytes()
+}
+
+fn key_of(request: &Received) -> &str {
+    request.field("x-api-key").unwrap_or_default()
+}
+
+fn asked(upstream: &Upstream) -> Vec<String> {
+    upstream.received.lock().unwrap().drain(..).map(|request| key_of(&request).to_owned()).collect()
+}
+
+fn add(relay: &Relay, key: &str, more: Value) -> String {
+    let mut account = value!({ "name": key, "kind": "api_key", "apiKey": key });
+    account.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    relay.add_account(&account)["id"].as_str().unwrap().to_owned()
+}
+
+/// A relay with an account that fails and is chosen first, and one that serves.
+fn pair(start: Start) -> (Relay, Key) {
+    let relay = start.run();
+    add(&relay, "bad", value!({ "priority": 1 }));
+    add(&relay, "good", value!({ "priority": 2 }));
+    let key = relay.add_key("k");
+    (relay, key)
+}
+
+fn account(relay: &Relay, name: &str) -> Value {
+    let list = relay.admin("GET", "/admin/claude-accounts", &Value::Null).json();
+    list["data"].as_array().unwrap().iter().find(|account| account["name"] == name).unwrap().clone()
+}
+
+fn error(status: u16, kind: &str, more: &str) -> Vec<Step> {
+    let body = value!({ "type": "error", "error": { "type": kind, "message": "no" } }).to_string();
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{more}Content-Length: {length}\r\n\r\n");
+    vec![send(head), send(body)]
+}
+
+#[test]
+fn whatever_one_account_answers_the_client_sees_only_that_of_another() {
+    type Fails = fn() -> Vec<Step>;
+    let failures: [(&str, Fails); 13] = [
+        ("401", || error(401, "authentication_error", "")),
+        ("402", || error(402, "billing_error", "")),
+        ("403", || error(403, "permission_error", "")),
+        ("429", || error(429, "rate_limit_error", "retry-after: 30\r\n")),
+        ("429 without an end", || error(429, "rate_limit_error", "")),
+        ("500", || error(500, "api_error", "")),
+        ("502", || vec![send("HTTP/1.1 502 X\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>")]),
+        ("529", || error(529, "overloaded_error", "")),
+        ("a reset before the head", || vec![Step::Reset]),
+        ("half a head", || vec![send("HTTP/1.1 200 OK\r\nContent-"), Step::Close]),
+        ("a stalled head", || vec![Step::Wait(Duration::from_secs(3)), Step::Close]),
+        ("a head and then nothing", || vec![stream_head(), Step::Reset]),
+        ("an error as the first event", || {
+            let event = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n";
+            vec![stream_head(), chunk(event), last_chunk()]
+        }),
+    ];
+    for (name, fails) in failures {
+        let upstream = upstream(move |_| fails());
+        let (relay, key) = pair(Start::new().upstream(&upstream).with("UPSTREAM_FIRST_BYTE_TIMEOUT", "500"));
+        for (body, expected) in [
+            (REQUEST, message("claude-sonnet-4-5", 5, 5)),
+            (STREAM_REQUEST, events("claude-sonnet-4-5", 5, 5).concat()),
+        ] {
+            let answer = relay.message(&key, body);
+            assert_eq!((answer.status, answer.text()), (200, expected), "{name}");
+        }
+        assert_eq!(asked(&upstream)[..2], ["bad", "good"], "{name}");
+        let lines = relay.query("SELECT attempts, account_reason, status FROM ledger ORDER BY id LIMIT 1");
+        assert_eq!(lines[0], [2.into(), "failover".to_owned().into(), 200.into()], "{name}");
+    }
+}
+
+#[test]
+fn an_account_that_cannot_be_reached_is_put_behind_the_others() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let upstream = upstream(good);
+    let relay = Start::new().upstream(&upstream).run();
+    add(&relay, "gone", value!({ "priority": 1, "baseUrl": format!("http://{closed}") }));
+    let key = relay.add_key("k");
+    assert_eq!(relay.message(&key, REQUEST).status, 502);
+    assert_eq!(
+        (&account(&relay, "gone")["rest"]["reason"], &account(&relay, "gone")["rest"]["isSoft"]),
+        (&value!("unreachable"), &value!(true))
+    );
+    assert_eq!(relay.message(&key, REQUEST).status, 502, "alone it is still tried");
+    add(&relay, "good", value!({ "priority": 90 }));
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+    assert_eq!(relay.count("SELECT attempts FROM ledger"), 1, "the other one is asked first");
+}
+
+#[test]
+fn tries_are_bounded_in_number_and_time_and_the_last_answer_passes_as_it_is() {
+    let upstream = Upstream::start(|_| error(500, "api_error", "x-told: yes\r\n"));
+    let relay = Start::new().upstream(&upstream).with("FAILOVER_ACCOUNTS_MAX", "3").run();
+    for number in 0..6 {
+        add(&relay, &format!("bad{number}"), value!({}));
+    }
+    let key = relay.add_key("k");
+    let answer = relay.message(&key, REQUEST);
+    assert_eq!((answer.status, answer.field("x-told")), (500, Some("yes")));
+    assert_eq!(asked(&upstream).len(), 3);
+
+    let slow = Upstream::start(|_| {
+        let mut steps = vec![Step::Wait(Duration::from_millis(300))];
+        steps.extend(error(500, "api_error", ""));
+        steps
+    });
+    let relay = Start::new().upstream(&slow).with("FAILOVER_TIME_MAX", "500").run();
+    for number in 0..6 {
+        add(&relay, &format!("bad{number}"), value!({}));
+    }
+    assert_eq!(relay.message(&relay.add_key("k"), REQUEST).status, 500);
+    assert_eq!(asked(&slow).len(), 2, "the second began within the bound, a third would not");
+
+    let busy = Upstream::start(|_| error(529, "overloaded_error", "retry-after: 7\r\n"));
+    let relay = Start::new().upstream(&busy).run();
+    for number in 0..6 {
+        add(&relay, &format!("bad{number}"), value!({}));
+    }
+    let answer = relay.message(&relay.add_key("k"), REQUEST);
+    assert_eq!((answer.status, answer.field("retry-after")), (529, Some("7")));
+    assert_eq!(asked(&busy).len(), 2, "all accounts are the same vendor's");
+}
+
+#[test]
+fn when_all_rest_the_client_is_told_when_the_first_is_back_and_nobody_is_asked() {
+    let upstream = Upstream::start(|request| {
+        let wait = if key_of(request) == "bad-short" { 40 } else { 4000 };
+        error(429, "rate_limit_error", &format!("retry-after: {wait}\r\n"))
+    });
+    let relay = Start::new().upstream(&upstream).run();
+    add(&relay, "bad-long", value!({ "priority": 1 }));
+    add(&relay, "bad-short", value!({ "priority": 2 }));
+    let key = relay.add_key("k");
+    let check = |relay: &Relay, what: &str| {
+        for body in [REQUEST, STREAM_REQUEST] {
+            let answer = relay.message(&key, body);
+            let retry_after: i64 = answer.field("retry-after").expect(what).parse().unwrap();
+            assert_eq!(answer.status, 429, "{what}");
+            assert!((30..=44).contains(&retry_after), "{what}: {retry_after}");
+            let body = answer.json();
+            assert_eq!(
+                (&body["type"], &body["error"]["type"]),
+                (&value!("error"), &value!("rate_limit_error")),
+                "{what}"
+            );
+        }
+    };
+    check(&relay, "both are asked and used up");
+    assert_eq!(asked(&upstream), ["bad-long", "bad-short"]);
+    check(&relay, "nobody is asked");
+    assert!(asked(&upstream).is_empty());
+    assert!(relay.log().contains("accounts=2 tried=0 unusable=0 resting=2 busy=0 over_budget=0"), "{}", relay.log());
+    // A rest survives the relay.
+    std::thread::sleep(Duration::from_millis(100));
+    let relay = relay.kill_and_restart(Start::new().upstream(&upstream));
+    check(&relay, "after a restart");
+    assert!(asked(&upstream).is_empty());
+    // And ends when an admin says so.
+    let shown = account(&relay, "bad-long");
+    let id = shown["id"].as_str().unwrap();
+    let left_s = parse(shown["rest"]["until"].as_str().unwrap()).unwrap() / 1000 - now_ms() / 1000;
+    assert!((3950..=4031).contains(&left_s), "{left_s}");
+    assert_eq!(relay.admin("POST", &format!("/admin/claude-accounts/{id}/wake"), &value!({})).status, 200);
+    assert!(account(&relay, "bad-long")["rest"].is_null());
+    relay.message(&key, REQUEST);
+    assert_eq!(asked(&upstream), ["bad-long"]);
+    eventually("the history is kept", || {
+        let history = relay.admin("GET", &format!("/admin/claude-accounts/{id}/events"), &Value::Null).json();
+        let kinds = history["data"].as_array().unwrap().iter().map(|event| event["kind"].clone());
+        kinds.eq(["rest", "wake", "rest"])
+    });
+}
+
+#[test]
+fn a_rest_ends_by_itself_and_a_success_clears_a_guess() {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let well = Arc::clone(&is_well);
+    let upstream = upstream(move |request| match well.load(Ordering::Relaxed) {
+        true => good(request),
+        false => error(429, "rate_limit_error", "retry-after: 2\r\n"),
+    });
+    let (relay, key) = pair(Start::new().upstream(&upstream));
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+    let start = Instant::now();
+    is_well.store(true, Ordering::Relaxed);
+    asked(&upstream);
+    eventually("the account is asked again", || {
+        assert_eq!(relay.message(&key, &fresh("")).status, 200);
+        asked(&upstream) == ["bad"]
+    });
+    assert!((1800..4000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let shown = account(&relay, "bad");
+    assert!(shown["rest"].is_null() && shown["rateLimitStatus"]["isRateLimited"] == false);
+    let history =
+        relay.admin("GET", &format!("/admin/claude-accounts/{}/events", shown["id"].as_str().unwrap()), &Value::Null);
+    eventually("the recovery is kept", || relay.count("SELECT count(*) FROM account_rests") == 0);
+    assert_eq!(history.status, 200);
+}
+
+#[test]
+fn a_bound_key_waits_for_its_own_account() {
+    let upstream = upstream(|_| error(429, "rate_limit_error", "retry-after: 60\r\n"));
+    let relay = Start::new().upstream(&upstream).run();
+    let bad = add(&relay, "bad", value!({}));
+    add(&relay, "good", value!({}));
+    let key = relay.add_key_with(&value!({ "name": "bound", "claudeAccountId": bad }));
+    for _ in 0..2 {
+        let answer = relay.message(&key, REQUEST);
+        assert_eq!(answer.status, 429);
+        assert!(answer.field("retry-after").is_some());
+    }
+    assert_eq!(asked(&upstream), ["bad"], "the pool is not asked, and a resting account neither");
+    let key = relay.add_key_with(&value!({ "name": "free", "claudeAccountId": bad, "accountFallback": true }));
+    assert_eq!(relay.message(&key, REQUEST).status, 200, "unless the admin allows it");
+    assert_eq!(relay.count("SELECT count(*) FROM ledger WHERE account_reason = 'fallback'"), 1);
+}
+
+/// A turn of a conversation.
+fn turn(session: &str, number: usize, thinking: bool) -> String {
+    let history: Vec<Value> = (0..number)
+        .flat_map(|turn| {
+            let block = if thinking {
+                value!({ "type": "thinking", "thinking": "hm", "signature": "sig" })
+            } else {
+                value!({ "type": "text", "text": "ok" })
+            };
+            [
+                value!({ "role": "user", "content": format!("{turn}") }),
+                value!({ "role": "assistant", "content": [block] }),
+            ]
+        })
+        .chain([value!({ "role": "user", "content": "go on" })])
+        .collect();
+    let user = value!({ "device_id": "d", "account_uuid": "", "session_id": session }).to_string();
+    value!({ "model": "claude-sonnet-4-5", "max_tokens": 9, "messages": history, "metadata": { "user_id": user } })
+        .to_string()
+}
+
+#[test]
+fn a_conversation_stays_with_one_account_over_restarts_and_keys_never_share_one() {
+    let upstream = Upstream::start(good);
+    let start = || Start::new().upstream(&upstream);
+    let mut relay = start().run();
+    for name in ["a", "b", "c", "d"] {
+        add(&relay, name, value!({}));
+    }
+    let (mine, other) = (relay.add_key("mine"), relay.add_key("other"));
+    assert_eq!(relay.message(&mine, turn("s", 0, false).as_bytes()).status, 200);
+    let home = asked(&upstream)[0].clone();
+    for number in 1..30 {
+        if number % 10 == 0 {
+            relay = relay.kill_and_restart(start());
+        }
+        // Others use the pool meanwhile.
+        relay.message(&other, turn(&format!("x{number}"), 0, false).as_bytes());
+        asked(&upstream);
+        assert_eq!(relay.message(&mine, turn("s", number, false).as_bytes()).status, 200);
+        assert_eq!(asked(&upstream), [home.clone()], "turn {number}");
+    }
+    let of_others: Vec<String> = (0..4)
+        .map(|_| {
+            relay.message(&other, turn("s", 3, false).as_bytes());
+            asked(&upstream)[0].clone()
+        })
+        .collect();
+    assert!(of_others.iter().all(|name| *name == of_others[0]), "{of_others:?}");
+    assert_ne!(of_others[0], home, "the least recently used one, not that of another key's conversation");
+    assert_eq!(account(&relay, &home)["affinities"], 1 + relay.count("SELECT count(*) - 1 FROM affinities JOIN accounts ON seq = account_seq WHERE name = (SELECT name FROM accounts JOIN ledger ON accounts.seq = ledger.account_seq ORDER BY ledger.id LIMIT 1)"));
+}
+
+#[test]
+fn a_history_with_thinking_waits_for_its_account_and_another_does_not() {
+    let is_limited = Arc::new(AtomicBool::new(false));
+    let limited = Arc::clone(&is_limited);
+    let upstream = Upstream::start(move |request| match limited.swap(false, Ordering::Relaxed) {
+        true => error(429, "rate_limit_error", "retry-after: 1\r\n"),
+        false => good(request),
+    });
+    let relay = Start::new().upstream(&upstream).run();
+    add(&relay, "a", value!({}));
+    add(&relay, "b", value!({}));
+    let key = relay.add_key("k");
+    for thinking in [true, false] {
+        let session = format!("{thinking}");
+        relay.message(&key, turn(&session, 1, thinking).as_bytes());
+        let home = asked(&upstream)[0].clone();
+        // Another conversation meets the limit of the account that is home to this one.
+        is_limited.store(true, Ordering::Relaxed);
+        let bound = relay.add_key_with(&value!({ "name": "b", "claudeAccountId": account(&relay, &home)["id"] }));
+        assert_eq!(relay.message(&bound, REQUEST).status, 429);
+        asked(&upstream);
+        let start = Instant::now();
+        assert_eq!(relay.message(&key, turn(&session, 2, thinking).as_bytes()).status, 200);
+        assert_eq!(asked(&upstream)[0] == home, thinking);
+        assert_eq!(start.elapsed() >= Duration::from_millis(800), thinking, "{:?}", start.elapsed());
+        std::thread::sleep(Duration::from_millis(1200));
+    }
+}
+
+#[test]
+fn priority_comes_first_then_headroom_then_requests_in_flight() {
+    let gate = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&gate);
+    let used: Arc<Mutex<Vec<(String, &str)>>> = Arc::default();
+    let shares = Arc::clone(&used);
+    let upstream = Upstream::start(move |request| {
+        let key = key_of(request);
+        let share = shares.lock().unwrap().iter().find(|(name, _)| name == key).map_or("0.1", |(_, share)| *share);
+        let field = format!(
+            "anthropic-ratelimit-unified-5h-utilization: {share}\r\nanthropic-ratelimit-unified-5h-reset: {}\r\n",
+            now_ms() / 1000 + 3000
+        );
+        let body = message("m", 1, 1);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{field}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut steps = vec![];
+        if request.json()["slow"] == true {
+            steps.push(Step::Gate(Arc::clone(&opened)));
+        }
+        steps.extend([send(head), send(body)]);
+        steps
+    });
+    let relay = Start::new().upstream(&upstream).run();
+    for (name, priority) in [("first", 1), ("second", 1), ("later", 50)] {
+        add(&relay, name, value!({ "priority": priority }));
+    }
+    let key = relay.add_key("k");
+    let next = || {
+        assert_eq!(relay.message(&key, &fresh("")).status, 200);
+        asked(&upstream)[0].clone()
+    };
+    assert_eq!([next(), next(), next()], ["first", "second", "first"], "in turn");
+    used.lock().unwrap().push(("second".to_owned(), "0.8"));
+    assert_eq!([next(), next(), next()], ["second", "first", "first"], "with more headroom");
+    let windows = account(&relay, "second")["windows"].clone();
+    assert_eq!(windows["fiveHour"]["utilization"], 0.8);
+    used.lock().unwrap().clear();
+    let slow = fresh(",\"slow\":true");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| relay.message(&key, &slow).status);
+        eventually("the slow one runs", || account(&relay, "first")["inFlight"] == 1);
+        // The other has less headroom, and that comes first.
+        relay.message(&key, &fresh(""));
+        assert_eq!(asked(&upstream).last().unwrap(), "first");
+        gate.store(true, Ordering::Relaxed);
+        assert_eq!(waiting.join().unwrap(), 200);
+    });
+    assert_eq!(account(&relay, "first")["inFlight"], 0);
+}
+
+#[test]
+fn an_account_serves_no_more_at_a_time_no_longer_and_for_no_more_money_than_it_may() {
+    let gate = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&gate);
+    let upstream = Upstream::start(move |request| {
+        let mut steps = vec![Step::Gate(Arc::clone(&opened))];
+        steps.extend(good(request));
+        steps
+    });
+    let relay = Start::new().upstream(&upstream).run();
+    let id = add(&relay, "a", value!({ "maxConcurrency": 1 }));
+    let key = relay.add_key("k");
+    let set = |body: Value| assert_eq!(relay.admin("PUT", &format!("/admin/claude-accounts/{id}"), &body).status, 200);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| relay.message(&key, REQUEST).status);
+        eventually("the first runs", || account(&relay, "a")["inFlight"] == 1);
+        let answer = relay.message(&key, REQUEST);
+        assert_eq!((answer.status, answer.field("retry-after")), (529, Some("1")));
+        assert_eq!(answer.json()["error"]["type"], "overloaded_error");
+        gate.store(true, Ordering::Relaxed);
+        assert_eq!(first.join().unwrap(), 200);
+    });
+    set(value!({ "expiresOn": "2020-01-01T00:00:00Z" }));
+    assert_eq!((relay.message(&key, REQUEST).status, &account(&relay, "a")["isExpired"]), (503, &value!(true)));
+    set(value!({ "expiresOn": null, "dailyCostLimit": 0.000001 }));
+    assert_eq!(relay.message(&key, REQUEST).status, 503, "today's is used up");
+    set(value!({ "dailyCostLimit": 5 }));
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+}
+
+#[test]
+fn a_model_goes_up_under_the_accounts_own_name_and_nothing_else_changes() {
+    let upstream = Upstream::start(good);
+    let relay = Start::new().upstream(&upstream).run();
+    let mapping = value!({ "claude-sonnet-4-5": "vendor/so\"net" });
+    add(&relay, "a", value!({ "modelMapping": mapping }));
+    let key = relay.add_key("k");
+    relay.message(&key, STREAM_REQUEST);
+    let expected = String::from_utf8_lossy(STREAM_REQUEST).replace("\"claude-sonnet-4-5\"", r#""vendor/so\"net""#);
+    assert_eq!(String::from_utf8_lossy(&upstream.received()[0].body), expected);
+    let other = br#"{"model":"claude-opus-4-5","messages":[{"role":"user","content":"claude-sonnet-4-5"}]}"#;
+    relay.message(&key, other);
+    assert_eq!(upstream.received()[1].body, other);
+    let refused = relay.admin(
+        "POST",
+        "/admin/claude-accounts",
+        &value!({ "name": "x", "kind": "api_key", "apiKey": "k", "modelMapping": { "a": 7 } }),
+    );
+    assert_eq!(refused.status, 400);
+}
+
+#[test]
+fn a_client_that_leaves_during_a_wait_or_a_failure_ends_it() {
+    let upstream = upstream(|_| vec![Step::Wait(Duration::from_secs(1)), Step::Reset]);
+    let (relay, key) = pair(Start::new().upstream(&upstream));
+    let mut client = Connection::open(relay.address);
+    client.request("POST", "/v1/messages", &[("x-api-key", &key.clear)], REQUEST);
+    eventually("the first account is asked", || upstream.received().len() == 1);
+    drop(client);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(asked(&upstream), ["bad"], "nobody waits for the second one's answer");
+    assert_eq!(account(&relay, "good")["inFlight"], 0);
+}
