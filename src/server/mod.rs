@@ -33,6 +33,7 @@ mod status;
 mod system;
 mod throttle;
 mod trends;
+mod usage;
 mod watch;
 
 pub use auth::hash_password;

@@ -6,7 +6,7 @@ use super::session::Admin;
 use super::watch::Watched;
 use super::{
     Server, account_care, accounts, assets, auth, cleanup, download, key_routes, keys, live, logs, metrics, requests,
-    sign_in, statistics, status, system, trends,
+    sign_in, statistics, status, system, trends, usage,
 };
 use crate::model::ApiKey;
 use crate::relay::Purpose;
@@ -123,6 +123,7 @@ static ROUTES: &[Route] = &[
     route("GET", "/admin/usage-stats", Handler::Admin(statistics::usage_stats)),
     route("GET", "/admin/model-stats", Handler::Admin(statistics::model_stats)),
     route("GET", "/admin/usage-costs", Handler::Admin(statistics::usage_costs)),
+    route("GET", "/admin/usage", Handler::Admin(usage::usage)),
     route("GET", "/admin/usage-trend", Handler::Admin(trends::usage_trend)),
     route("GET", "/admin/api-keys-usage-trend", Handler::Admin(trends::key_trend)),
     route("GET", "/admin/claude-accounts", Handler::Admin(accounts::list)),

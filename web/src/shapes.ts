@@ -99,3 +99,185 @@ export interface AccountName {
   name: string
   accountType: string
 }
+
+/** What was used in some range. */
+export interface Use extends Omit<ModelUse, 'model' | 'pricing'> {
+  cost: number
+}
+
+export interface RangeUse {
+  by: 'hour' | 'day'
+  total: Use
+  series: (Use & { at: string })[]
+  models: (Use & { model: string; pricing?: ModelUse['pricing'] })[]
+  keys: (Use & { id: string; name: string; isDeleted: boolean })[]
+}
+
+export interface Running {
+  id: string
+  keyId: string
+  keyName: string
+  accountId: string | null
+  accountName: string | null
+  model: string | null
+  stream: boolean
+  purpose: 'message' | 'count_tokens'
+  startedAt: string
+  seconds: number
+  state: 'waiting for upstream' | 'streaming'
+  tokens: { input: number; output: number; cacheCreate: number; cacheRead: number; total: number } | null
+  bytes: number
+}
+
+export interface Pools {
+  relay: { size: number; busy: number }
+  control: { size: number; busy: number; waiting: number }
+}
+
+export interface Live {
+  at: string
+  running: { count: number; requests: Running[] }
+  perMinute: { requests: number; tokens: number }
+  minutes: { requests: number; tokens: number }[]
+  pools: Pools
+  connections: { open: number; bodiesBytes: number }
+  accounts: { id: string; name: string; inFlight: number }[]
+  residentBytes: number
+}
+
+export interface Rest {
+  reason: string
+  scope: string
+  until: string
+  source: string
+  message: string
+  isSoft?: boolean
+}
+
+export interface AccountWindow {
+  utilization: number
+  status: string
+  resetAt: string | null
+  seenAt?: string
+  name?: string
+}
+
+export interface Proxy {
+  type: string
+  host: string
+  port: number | string
+  username?: string
+  password?: string
+}
+
+export interface Account {
+  id: string
+  name: string
+  description: string
+  kind: 'oauth' | 'api_key' | 'setup_token'
+  accountType: string
+  baseUrl: string | null
+  isActive: boolean
+  status: string
+  errorMessage: string
+  priority: number
+  schedulable: boolean
+  maxConcurrency: number
+  inFlight: number
+  expiresOn: string | null
+  isExpired?: boolean
+  dailyCostLimit: number
+  modelMapping: Record<string, string> | null
+  proxy: Proxy | null
+  rest: Rest | null
+  rests?: Rest[]
+  windows: { fiveHour: AccountWindow | null; sevenDay: AccountWindow | null } | null
+  otherWindows?: AccountWindow[]
+  tokenExpiresAt: string | null
+  lastRefreshAt: string
+  lastUsedAt: string
+  createdAt: string
+  usage: { today: Bucket; total: Bucket }
+  boundKeys?: number
+  affinities?: number
+}
+
+export interface AccountEvent {
+  at: string
+  kind: string
+  reason?: string
+  scope?: string
+  until?: string
+  source?: string
+  status?: number
+  message: string
+}
+
+export interface Line {
+  id: number
+  requestId: string
+  at: string
+  keyId: string | null
+  keyName: string | null
+  keyDeleted: boolean
+  accountId: string | null
+  accountName: string | null
+  accountDeleted: boolean
+  model: string
+  stream: boolean
+  status: number
+  complete: boolean
+  outcome: 'ok' | 'error' | 'partial'
+  tokens: {
+    input: number
+    output: number
+    cacheCreate5m: number
+    cacheCreate1h: number
+    cacheRead: number
+    total: number
+  } | null
+  webSearchRequests: number
+  cost: {
+    input: number
+    output: number
+    cacheWrite: number
+    cacheRead: number
+    webSearch: number
+    total: number
+  } | null
+  priceVersion: string | null
+  firstByteMs: number | null
+  totalMs: number
+  upstreamRequestId: string | null
+  serviceTier: string | null
+  speed: string | null
+  geo: string | null
+}
+
+export interface LogLine {
+  id: number
+  at: string
+  level: 'ERROR' | 'WARN' | 'INFO' | 'DEBUG' | 'TRACE'
+  target: string
+  message: string
+}
+
+export interface SystemState {
+  version: string
+  startedAt: string
+  uptimeSeconds: number
+  checkedAt: string
+  process: { residentBytes: number; threads: number }
+  pools: Pools
+  connections: { open: number; bodiesBytes: number }
+  watchers: { open: number; max: number }
+  database: { fileBytes: number; walBytes: number }
+  ledger: { waiting: number; lines: number }
+  counts: { keys: number; accounts: number; accountsUsable: number }
+  timeZone: string
+  upstreamHost: string
+  prices: { edition: string; names: number; fetchedAt: string | null; ageSeconds: number | null }
+  disk: { freeBytes: number; totalBytes: number } | null
+  health: 'ok' | 'warning' | 'error'
+  checks: { name: string; status: 'ok' | 'warning' | 'error'; message: string; checkedAt: string }[]
+}
