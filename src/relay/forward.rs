@@ -297,9 +297,12 @@ impl<'a> Course<'a> {
     /// No account is left. The client gets the best answer there was; where all accounts are used up, when to come again.
     fn end(mut self, nobody: Nobody) -> std::result::Result<Served, Unserved> {
         log::warn!("id={} no account is left: {nobody}", self.request.tag.request_id);
-        let is_used_up = nobody.until_ms.filter(|_| nobody.is_limited && nobody.are_several());
-        match (self.kept.take(), is_used_up) {
-            (Some((opened, _)), Some(until_ms)) if opened.status == 429 => Err(Unserved::Resting(until_ms)),
+        match (self.kept.take(), nobody.until_ms) {
+            // All are used up: the upstream's own words, and the first end of all.
+            (Some((mut opened, chosen)), Some(until_ms)) if opened.status == 429 => {
+                opened.retry_after_at_most(((until_ms - now_ms()).max(0) + 999) / 1000);
+                Ok(self.served(opened, chosen))
+            }
             (Some((opened, chosen)), _) => Ok(self.served(opened, chosen)),
             (None, _) => Err(match (self.failed, nobody.until_ms) {
                 (Some(error), _) => Unserved::Failed(error),

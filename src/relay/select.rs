@@ -4,7 +4,7 @@
 use super::standing::{Inner, Seat, Standing, Standings};
 use crate::error::{Error, Kind};
 use crate::model::time::iso;
-use crate::model::{Account, AccountType, ApiKey, RestReason};
+use crate::model::{Account, AccountType, ApiKey};
 use crate::store::Conversation;
 use std::fmt;
 use std::sync::Arc;
@@ -56,19 +56,12 @@ pub(super) struct Nobody {
     over_budget: u32,
     /// The first end of a rest, Unix milliseconds.
     pub(super) until_ms: Option<i64>,
-    /// Whether one of them rests for a limit of the vendor's.
-    pub(super) is_limited: bool,
 }
 
 impl Nobody {
     /// Whether an account would serve if it had fewer requests now.
     pub(super) fn is_busy(&self) -> bool {
         self.busy > 0
-    }
-
-    /// Whether more than one account might serve this key some time, without an admin.
-    pub(super) fn are_several(&self) -> bool {
-        self.all - self.unusable > 1
     }
 
     /// Whether none is there that an admin would not first have to mend.
@@ -197,7 +190,6 @@ impl Nobody {
             self.unusable += 1;
         } else if let Some(rest) = rest {
             self.resting += 1;
-            self.is_limited |= rest.reason == RestReason::RateLimit;
             self.until_ms = Some(self.until_ms.map_or(rest.until_ms, |until| until.min(rest.until_ms)));
         } else if wanted.over_budget.contains(&account.seq) {
             self.over_budget += 1;

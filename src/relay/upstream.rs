@@ -127,6 +127,14 @@ impl Opened {
         Ok(self.ahead.make_contiguous())
     }
 
+    /// Lets the answer say `retry-after` so many seconds, unless it already names a shorter wait.
+    pub(super) fn retry_after_at_most(&mut self, seconds: i64) {
+        let named = self.fields.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse::<i64>().ok());
+        if named.is_none_or(|named| named > seconds) {
+            self.fields.insert("retry-after", seconds.into());
+        }
+    }
+
     /// Whether the answer is an event stream.
     pub(super) fn is_event_stream(&self) -> bool {
         let value = self.fields.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -168,8 +168,8 @@ fn when_all_rest_the_client_is_told_when_the_first_is_back_and_nobody_is_asked()
         error(429, "rate_limit_error", &format!("retry-after: {wait}\r\n"))
     });
     let relay = Start::new().upstream(&upstream).run();
-    add(&relay, "bad-long", value!({ "priority": 1 }));
-    add(&relay, "bad-short", value!({ "priority": 2 }));
+    add(&relay, "bad-short", value!({ "priority": 1 }));
+    add(&relay, "bad-long", value!({ "priority": 2 }));
     let key = relay.add_key("k");
     let check = |relay: &Relay, what: &str| {
         for body in [REQUEST, STREAM_REQUEST] {
@@ -186,7 +186,7 @@ fn when_all_rest_the_client_is_told_when_the_first_is_back_and_nobody_is_asked()
         }
     };
     check(&relay, "both are asked and used up");
-    assert_eq!(asked(&upstream), ["bad-long", "bad-short"]);
+    assert_eq!(asked(&upstream), ["bad-short", "bad-long"]);
     check(&relay, "nobody is asked");
     assert!(asked(&upstream).is_empty());
     assert!(relay.log().contains("accounts=2 tried=0 unusable=0 resting=2 busy=0 over_budget=0"), "{}", relay.log());

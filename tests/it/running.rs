@@ -153,8 +153,9 @@ fn a_whole_answer_that_has_begun_is_aborted_and_one_that_has_not_is_refused() {
         steps
     });
     let (relay, key) = Relay::with_upstream(&upstream);
+    // Until its first piece is here, another account could still answer it.
     let mut connection = open(&relay, &key, "/v1/messages", REQUEST);
-    let request = end_the_one(&relay, "streaming");
+    let request = end_the_one(&relay, "waiting for upstream");
     let answer = connection.response().unwrap();
     assert_eq!((answer.status, &answer.json()["message"]), (503, &value!(WORDS)));
     let line = ledger(&relay, &request);
