@@ -47,6 +47,17 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    rolldownOptions: {
+      output: {
+        // What two pages share comes in one piece: a browser opens few connections to one host.
+        advancedChunks: {
+          groups: [
+            { name: 'vendor', test: /node_modules/ },
+            { name: 'shared', test: /\/src\/.*\.(ts|vue)/, minShareCount: 2 },
+          ],
+        },
+      },
+    },
   },
   server: { proxy: { '^/(admin|api|v1|web/auth)/': 'http://127.0.0.1:3000' } },
   test: { include: ['src/**/*.test.ts'] },

@@ -44,7 +44,8 @@ describe('times', () => {
     expect(instant('2026-11-24T23:30:00Z', 'en-GB', 'Asia/Shanghai', now)).toBe('25 Nov, 07:30')
     expect(instant('2025-01-01T00:00:00Z', 'en-GB', 'UTC', now)).toBe('1 Jan 2025, 00:00')
     expect(instant('nonsense', 'en', 'UTC')).toBe('')
-    expect(day('2026-11-24', 'en-GB', 'America/New_York')).toBe('24 Nov 2026')
+    expect(day('2026-11-24', 'en-GB', 'America/New_York', now)).toBe('24 Nov')
+    expect(day('2025-11-24T02:00:00Z', 'en-GB', 'America/New_York', now)).toBe('23 Nov 2025')
     expect(ago('2026-11-24T11:00:00Z', 'en', now.getTime())).toBe('1 hr. ago')
   })
   it('go into a field and come back unchanged, across changes of the clock', () => {

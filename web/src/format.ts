@@ -117,13 +117,14 @@ export function time(at: string | number | Date, locale: string, zone: string, h
   }).format(new Date(at))
 }
 
-/** A day; `yyyy-mm-dd` is that day, whatever the zone. */
-export function day(at: string | number | Date, locale: string, zone: string): string {
+/** A day, the year only where it is another one; `yyyy-mm-dd` is that day, whatever the zone. */
+export function day(at: string | number | Date, locale: string, zone: string, now = new Date()): string {
   const isDay = typeof at === 'string' && /^\d{4}-\d{2}-\d{2}$/.test(at)
   const date = isDay ? new Date(`${at}T12:00:00Z`) : new Date(at)
+  const shown = isDay ? 'UTC' : zone
   return new Intl.DateTimeFormat(locale, {
-    timeZone: isDay ? 'UTC' : zone,
-    year: 'numeric',
+    timeZone: shown,
+    year: year(date, shown) === year(now, zone) ? undefined : 'numeric',
     month: 'short',
     day: 'numeric',
   }).format(date)

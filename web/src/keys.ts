@@ -44,7 +44,6 @@ const figures: Record<string, (key: ApiKey) => number> = {
   today: (key) => key.usage.daily.cost ?? 0,
   total: (key) => key.usage.total.cost ?? 0,
   requests: (key) => key.usage.daily.requests,
-  tokens: (key) => key.usage.total.allTokens,
   used: (key) => (key.lastUsedAt ? Date.parse(key.lastUsedAt) : 0),
   created: (key) => Date.parse(key.createdAt),
   limit: (key) => tightest(key)?.[1] ?? -1,
