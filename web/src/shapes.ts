@@ -281,3 +281,69 @@ export interface SystemState {
   health: 'ok' | 'warning' | 'error'
   checks: { name: string; status: 'ok' | 'warning' | 'error'; message: string; checkedAt: string }[]
 }
+
+/** A setting: what it is, where it comes from, and whether it can be changed here. */
+export interface Setting<T> {
+  value: T
+  source: 'environment' | 'stored' | 'default'
+  fixed: boolean
+}
+
+export const WEBHOOK_EVENTS = [
+  'account.down',
+  'account.recovered',
+  'account.refresh_failed',
+  'key.budget_reached',
+  'model.unpriced',
+] as const
+
+export interface Settings {
+  timeZone: Setting<string> & { inForce: string }
+  retentionDays: Setting<number>
+  priceSource: Setting<string>
+  title: Setting<string>
+  description: Setting<string>
+  logoUrl: Setting<string>
+  webhook: {
+    url: Setting<string> & { isSet: boolean }
+    secret: Setting<string> & { isSet: boolean }
+    preset: Setting<string>
+    events: Setting<string[]>
+    state: {
+      waiting: number
+      sent: number
+      failed: number
+      dropped: number
+      lastSentAt: string | null
+      lastError: string | null
+      lastErrorAt: string | null
+    }
+  }
+  restartNeeded: boolean
+}
+
+export interface Rates {
+  input: number
+  output: number
+  cacheWrite5m: number
+  cacheWrite1h: number
+  cacheRead: number
+}
+
+export interface Price extends Rates {
+  model: string
+  source: 'override' | 'builtin' | 'downloaded'
+  edition: string
+  tiers: (Rates & { from: string | null; above: number })[]
+  webSearch: number
+}
+
+export interface Prices {
+  edition: string
+  names: number
+  fetchedAt: string | null
+  ageSeconds: number | null
+  priceSource: string
+  unpriced: { model: string; requests: number; lastDay: string; hasPriceNow: boolean }[]
+  models: Price[]
+}
