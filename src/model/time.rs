@@ -156,6 +156,18 @@ pub fn hour_text(hour: i64, zone: &TimeZone) -> String {
     zone.to_datetime(at).strftime("%Y-%m-%d:%H").to_string()
 }
 
+/// A zone by the name that browsers know it by: its name in the time zone database, else its distance such as `+08:00`.
+pub fn zone_name(zone: &TimeZone) -> String {
+    match zone.iana_name() {
+        Some(name) => name.to_owned(),
+        None => {
+            let minutes = zone.to_offset(Timestamp::now()).seconds() / 60;
+            let sign = if minutes < 0 { '-' } else { '+' };
+            format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -83,6 +83,8 @@ pub(crate) fn user(server: &Server, call: &Call) -> Outcome {
             "username": session.username,
             "loginTime": iso(session.login_at_ms),
             "lastActivity": iso(session.active_at_ms),
+            // The file goes when the password is first changed.
+            "isPasswordMadeUp": server.first_password_file.exists(),
         },
     });
     Ok(Answer::json(200, &body))

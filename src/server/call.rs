@@ -181,6 +181,11 @@ impl Answer {
         Answer { status: 200, content_type, fields: Vec::new(), body }
     }
 
+    /// Whether it has a header field of this name, as written here.
+    pub(crate) fn sets(&self, name: &str) -> bool {
+        self.fields.iter().any(|(set, _)| *set == name)
+    }
+
     /// The same with a further header field.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
         self.fields.push((name, value.into()));

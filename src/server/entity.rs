@@ -29,6 +29,10 @@ pub(crate) fn finish(head: &Head, answer: &mut Answer) {
         answer.body.clear();
         return;
     }
+    // The pages' assets come compressed.
+    if answer.sets("Content-Encoding") {
+        return;
+    }
     if answer.body.len() >= COMPRESSED_BYTES_MIN && is_compressible(answer.content_type) && accepts_gzip(head) {
         match gzip(&answer.body) {
             Ok(body) => {
@@ -61,7 +65,7 @@ fn is_compressible(content_type: &str) -> bool {
 }
 
 /// Whether the client takes gzip (RFC 9110 section 12.5.3): named, or covered by `*`, with a weight above zero.
-fn accepts_gzip(head: &Head) -> bool {
+pub(super) fn accepts_gzip(head: &Head) -> bool {
     let accepted = head.header("accept-encoding").and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default();
     let weight = |wanted: &str| {
         accepted.split(',').find_map(|part| {

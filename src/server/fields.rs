@@ -3,7 +3,7 @@
 use crate::http::{Fields, Head};
 
 /// On every answer (contract section 3.1).
-const ALWAYS: [(&str, &str); 14] = [
+const ALWAYS: [(&str, &str); 11] = [
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Origin-Agent-Cluster", "?1"),
@@ -15,10 +15,11 @@ const ALWAYS: [(&str, &str); 14] = [
     ("X-Frame-Options", "DENY"),
     ("X-Permitted-Cross-Domain-Policies", "none"),
     ("X-XSS-Protection", "1; mode=block"),
-    ("Cache-Control", "no-cache, no-store, must-revalidate"),
-    ("Pragma", "no-cache"),
-    ("Expires", "0"),
 ];
+
+/// On every answer that does not say itself how long it may be kept.
+const UNCACHED: [(&str, &str); 3] =
+    [("Cache-Control", "no-cache, no-store, must-revalidate"), ("Pragma", "no-cache"), ("Expires", "0")];
 
 /// For pages: nothing from elsewhere, nothing inline.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; font-src 'self'; \
@@ -40,6 +41,7 @@ const CORS_LISTED: [(&str, &str); 5] = [
 /// The fields that do not depend on the request, encoded once.
 pub(crate) struct Template {
     encoded: Fields,
+    uncached: Fields,
     any_origin: bool,
     origins: Vec<String>,
 }
@@ -59,19 +61,31 @@ impl Template {
             }
             encoded.push("Vary", "Origin");
         }
+        let mut uncached = encoded.clone();
+        for (name, value) in UNCACHED {
+            uncached.push(name, value);
+        }
         let origins = ["http://localhost", "https://localhost", "http://127.0.0.1", "https://127.0.0.1"];
         let origins = origins.iter().map(|host| format!("{host}:{port}")).collect();
-        Template { encoded, any_origin, origins }
+        Template { encoded, uncached, any_origin, origins }
     }
 
     /// The fields of an answer to a request whose head is not known.
     pub(crate) fn bare(&self) -> Fields {
-        self.encoded.clone()
+        self.uncached.clone()
     }
 
     /// The fields of an answer to `head`.
     pub(crate) fn of(&self, head: &Head, request_id: Option<&str>) -> Fields {
-        let mut fields = self.encoded.clone();
+        self.complete(self.uncached.clone(), head, request_id)
+    }
+
+    /// The same for an answer that says itself how long it may be kept.
+    pub(crate) fn of_kept(&self, head: &Head, request_id: Option<&str>) -> Fields {
+        self.complete(self.encoded.clone(), head, request_id)
+    }
+
+    fn complete(&self, mut fields: Fields, head: &Head, request_id: Option<&str>) -> Fields {
         if let Some(id) = request_id {
             fields.push("X-Request-ID", id);
         }
@@ -103,6 +117,6 @@ impl Template {
     /// Whether every answer has this field already, so that the upstream's of the same name would be a second one.
     pub(crate) fn is_ours(name: &str) -> bool {
         let is_cors = name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("access-control-"));
-        is_cors || ALWAYS.iter().any(|(ours, _)| ours.eq_ignore_ascii_case(name))
+        is_cors || ALWAYS.iter().chain(&UNCACHED).any(|(ours, _)| ours.eq_ignore_ascii_case(name))
     }
 }

@@ -34,6 +34,7 @@ mod status;
 mod system;
 mod throttle;
 mod trends;
+mod usage;
 mod watch;
 
 pub use auth::hash_password;
@@ -185,7 +186,11 @@ impl Server {
     fn answer(&self, exchange: Exchange, request_id: &str, mut answer: Answer) {
         let head = exchange.head_arc();
         entity::finish(&head, &mut answer);
-        let mut fields = self.fields.of(&head, Some(request_id));
+        let mut fields = if answer.sets("Cache-Control") {
+            self.fields.of_kept(&head, Some(request_id))
+        } else {
+            self.fields.of(&head, Some(request_id))
+        };
         for (name, value) in &answer.fields {
             fields.push(name, value);
         }

@@ -6,7 +6,7 @@ use super::session::Admin;
 use super::watch::Watched;
 use super::{
     Server, account_care, accounts, assets, auth, cleanup, download, key_routes, keys, live, logs, metrics, requests,
-    sign_in, statistics, status, system, trends,
+    sign_in, statistics, status, system, trends, usage,
 };
 use crate::model::ApiKey;
 use crate::relay::Purpose;
@@ -98,6 +98,19 @@ static ROUTES: &[Route] = &[
     route("POST", "/web/auth/refresh", Handler::Open(auth::refresh)),
     route("GET", "/web", Handler::Open(assets::index)),
     route("GET", "/web/assets/:file", Handler::Open(assets::asset)),
+    // The pages, as web/src/router.ts lists them: each is the index.
+    route("GET", "/web/welcome", Handler::Open(assets::index)),
+    route("GET", "/web/accounts", Handler::Open(assets::index)),
+    route("GET", "/web/accounts/:id", Handler::Open(assets::index)),
+    route("GET", "/web/keys", Handler::Open(assets::index)),
+    route("GET", "/web/keys/:id", Handler::Open(assets::index)),
+    route("GET", "/web/requests", Handler::Open(assets::index)),
+    route("GET", "/web/requests/:id", Handler::Open(assets::index)),
+    route("GET", "/web/logs", Handler::Open(assets::index)),
+    route("GET", "/web/system", Handler::Open(assets::index)),
+    route("GET", "/web/system/:part", Handler::Open(assets::index)),
+    route("GET", "/web/guide", Handler::Open(assets::index)),
+    route("GET", "/web/key", Handler::Open(assets::index)),
     route("GET", "/admin/api-keys", Handler::Admin(keys::list)),
     route("POST", "/admin/api-keys", Handler::Admin(keys::create)),
     route("POST", "/admin/api-keys/batch", Handler::Admin(keys::create_many)),
@@ -110,6 +123,7 @@ static ROUTES: &[Route] = &[
     route("GET", "/admin/usage-stats", Handler::Admin(statistics::usage_stats)),
     route("GET", "/admin/model-stats", Handler::Admin(statistics::model_stats)),
     route("GET", "/admin/usage-costs", Handler::Admin(statistics::usage_costs)),
+    route("GET", "/admin/usage", Handler::Admin(usage::usage)),
     route("GET", "/admin/usage-trend", Handler::Admin(trends::usage_trend)),
     route("GET", "/admin/api-keys-usage-trend", Handler::Admin(trends::key_trend)),
     route("GET", "/admin/claude-accounts", Handler::Admin(accounts::list)),

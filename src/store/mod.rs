@@ -29,7 +29,7 @@ pub use api_keys::KeyDraft;
 pub use ledger::Receipt;
 pub use lines::{KeptLine, LineFilter, LinePage, Named, Place, StatusFilter};
 pub use oauth_sessions::OauthSession;
-pub use reports::{KeyTrend, Span};
+pub use reports::{KeyBill, KeyTrend, Span};
 pub use standings::{Affinity, Conversation, Standings};
 pub use usage::{KeyUsage, KeysUsage, Period};
 pub use windows::WindowUse;

@@ -42,6 +42,19 @@ pub struct KeyTrend {
     pub buckets: HashMap<i64, BTreeMap<usize, i64>>,
 }
 
+/// What a key has used.
+#[derive(Clone, Debug)]
+pub struct KeyBill {
+    /// The key's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it has been deleted.
+    pub is_deleted: bool,
+    /// Its use and what that cost.
+    pub bill: Bill,
+}
+
 fn by_model(row: &Row<'_>) -> rusqlite::Result<(String, Bill)> {
     Ok((row.get("model")?, rows::bill(row)?))
 }
@@ -125,6 +138,54 @@ impl Store {
             let found = statement
                 .query_map([span, first, last], |row| Ok((row.get("bucket")?, rows::bill(row)?)))?
                 .collect::<rusqlite::Result<_>>()?;
+            Ok(found)
+        })
+    }
+
+    /// What was used in a span, by bucket and model, by all keys or by one. Bounded by the span and by the number of models.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn use_in(&self, span: Span, key_seq: Option<i64>) -> Result<Vec<(i64, String, Bill)>> {
+        let (span, first, last) = span.columns();
+        self.read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT * FROM rollups WHERE scope = ?1 AND span = ?2 AND bucket BETWEEN ?3 AND ?4 AND subject = ?5",
+            )?;
+            let scope = i64::from(key_seq.is_some());
+            let found = statement.query_map([scope, span, first, last, key_seq.unwrap_or(0)], |row| {
+                Ok((row.get("bucket")?, row.get("model")?, rows::bill(row)?))
+            })?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// What each key has used in a span, deleted ones too: the `keys_max` that cost most, dearest first.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn keys_in(&self, span: Span, keys_max: usize) -> Result<Vec<KeyBill>> {
+        let (span, first, last) = span.columns();
+        self.read(|db| {
+            // Added up here, as in `key_trend`.
+            let mut statement =
+                db.prepare_cached("SELECT * FROM rollups WHERE scope = 1 AND span = ?1 AND bucket BETWEEN ?2 AND ?3")?;
+            let mut bills: HashMap<i64, Bill> = HashMap::new();
+            let mut rows = statement.query([span, first, last])?;
+            while let Some(row) = rows.next()? {
+                bills.entry(row.get("subject")?).or_default().add(&rows::bill(row)?);
+            }
+            let mut largest: Vec<(i64, Bill)> = bills.into_iter().collect();
+            largest.sort_by_key(|(seq, bill)| std::cmp::Reverse((bill.cost.total(), bill.usage.tokens.all(), *seq)));
+            let mut named = db.prepare_cached("SELECT id, name, deleted_at_ms FROM api_keys WHERE seq = ?1")?;
+            let mut found = Vec::new();
+            for (seq, bill) in largest.into_iter().take(keys_max) {
+                let key = named.query_row([seq], |row| {
+                    let deleted: Option<i64> = row.get("deleted_at_ms")?;
+                    Ok(KeyBill { id: row.get("id")?, name: row.get("name")?, is_deleted: deleted.is_some(), bill })
+                });
+                found.push(key?);
+            }
             Ok(found)
         })
     }

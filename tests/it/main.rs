@@ -18,6 +18,7 @@ mod ledger;
 mod limits;
 mod oauth;
 mod overload;
+mod pages;
 mod proxies;
 mod relaying;
 mod requests;

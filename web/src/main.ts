@@ -1,0 +1,9 @@
+import './style.css'
+import './theme'
+import { createApp } from 'vue'
+import App from './App.vue'
+import { i18n, startLocale } from './i18n'
+import { router } from './router'
+
+await startLocale()
+createApp(App).use(i18n).use(router).mount('#app')
