@@ -1,7 +1,7 @@
 //! Instants as this program keeps them: milliseconds since the Unix epoch, UTC; and the buckets that reports count by.
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+pub use jiff::tz::TimeZone;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Now, in milliseconds since the Unix epoch.

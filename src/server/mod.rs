@@ -4,6 +4,7 @@ mod accounts;
 mod address;
 mod assets;
 mod auth;
+mod backup;
 mod call;
 mod cleanup;
 mod dialect;
@@ -13,6 +14,7 @@ mod key_routes;
 mod keys;
 mod limiter;
 mod metrics;
+mod migration;
 mod money;
 mod process;
 mod registry;
@@ -29,14 +31,15 @@ pub use auth::hash_password;
 pub use router::{Guard, routes};
 
 use crate::config::Config;
+use crate::error::Error;
 use crate::http::{Canned, Exchange, Fault, Figures, Head, Pool, Service};
 use crate::relay::Relay;
 use crate::store::Store;
 use call::{Answer, Call};
 use router::{Found, Handler};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// The target of log lines about the admin's door: logins, refusals, password changes. They have a file of their own.
@@ -54,9 +57,12 @@ pub struct Server {
     /// The file with the made-up first password, removed when it is changed.
     pub(crate) first_password_file: PathBuf,
     pub(crate) throttle: throttle::Throttle,
+    migrations: crate::migrate::Migrations,
     address_limit: limiter::AddressLimit,
     registry: registry::Registry,
     fields: fields::Template,
+    is_restarting: AtomicBool,
+    stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Server {
@@ -74,9 +80,12 @@ impl Server {
             give_up: Arc::default(),
             first_password_file,
             throttle: throttle::Throttle::default(),
+            migrations: crate::migrate::Migrations::default(),
             address_limit,
             registry: registry::Registry::new(),
             fields,
+            is_restarting: AtomicBool::new(false),
+            stop: OnceLock::new(),
         }
     }
 
@@ -177,12 +186,20 @@ impl Server {
                 let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &admin, &call)
             }
+            Handler::AdminUpload(serve) => {
+                let admin = session::admin(self, &head)?;
+                serve(self, &admin, &head, &mut call::Upload::new(exchange))
+            }
+            Handler::AdminBytes(serve) => {
+                let admin = session::admin(self, &head)?;
+                serve(self, &admin, &call::read_large(exchange)?)
+            }
             Handler::Key(serve) => {
                 let key = relayed::identify(self, &head)?;
                 let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &key, &call)
             }
-            Handler::Relayed | Handler::Counted => {
+            Handler::Relayed | Handler::Counted | Handler::AdminDownload(_) => {
                 Err(Answer::json(500, &serde_json::json!({ "error": "not reached" })))
             }
         }
@@ -205,15 +222,17 @@ impl Service for Server {
             return self.answer(exchange, &id, refusal);
         }
         let answer = match router::find(head.method(), head.path()) {
-            Found::Route(route, params) => match route.handler.purpose() {
-                Some(purpose) => return relayed::serve(self, exchange, purpose, &id),
-                None => self.handle(&mut exchange, &route.handler, params, &id).unwrap_or_else(|refusal| refusal),
+            Found::Route(route, params) => match (route.handler.purpose(), &route.handler) {
+                (Some(purpose), _) => return relayed::serve(self, exchange, purpose, &id),
+                (None, Handler::AdminDownload(prepare)) => return self.download(exchange, *prepare, params, &id),
+                (None, _) => self.handle(&mut exchange, &route.handler, params, &id).unwrap_or_else(|refusal| refusal),
             },
             Found::Options => Answer::empty(204),
             Found::Nothing => dialect::no_route(&head),
             Found::BadEncoding => dialect::bad_path(&id),
         };
         self.answer(exchange, &id, answer);
+        self.restart_if_asked();
     }
 
     fn overloaded(&self, head: &Head) -> Canned {
@@ -228,6 +247,54 @@ impl Service for Server {
 }
 
 impl Server {
+    /// Sends a file to the admin, piece by piece.
+    fn download(&self, mut exchange: Exchange, prepare: router::Prepare, params: Vec<String>, id: &str) {
+        let head = exchange.head_arc();
+        let prepared = || {
+            let admin = session::admin(self, &head)?;
+            let call = Call::read(&mut exchange, Arc::clone(&head), params, id, call::ADMIN_BODY_BYTES_MAX)?;
+            prepare(self, &admin, &call)
+        };
+        let download = match prepared() {
+            Ok(download) => download,
+            Err(refusal) => return self.answer(exchange, id, refusal),
+        };
+        let mut fields = self.fields.of(&head, Some(id));
+        fields.push("Content-Type", download.content_type);
+        fields.push("Content-Disposition", format!("attachment; filename=\"{}\"", download.file_name));
+        self.registry.count(head.method(), head.path(), 200);
+        let mut pieces = call::Pieces::new(exchange.begin(200, fields, None));
+        let sent = (download.write)(&mut pieces);
+        // What breaks off is aborted, so that it never looks whole.
+        if let Err(error) = sent.and_then(|()| pieces.finish().map_err(|error| Error::internal("not sent", error))) {
+            log::warn!("id={id} the download of {} broke off: {error}", download.file_name);
+        }
+    }
+
+    /// How the program is ended to be started anew.
+    pub fn when_restarting(&self, stop: impl Fn() + Send + Sync + 'static) {
+        if self.stop.set(Box::new(stop)).is_err() {
+            log::error!("the way to restart was set twice");
+        }
+    }
+
+    /// Whether the program is to be started anew when it has ended.
+    pub fn is_restarting(&self) -> bool {
+        self.is_restarting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn restart_after_answer(&self) {
+        self.is_restarting.store(true, Ordering::Relaxed);
+    }
+
+    fn restart_if_asked(&self) {
+        if self.is_restarting()
+            && let Some(stop) = self.stop.get()
+        {
+            stop();
+        }
+    }
+
     fn canned(&self, head: Option<&Head>, answer: Answer) -> Canned {
         let mut fields = match head {
             Some(head) => self.fields.of(head, None),

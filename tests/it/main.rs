@@ -6,12 +6,17 @@
 #![allow(clippy::too_many_lines, clippy::unwrap_used)]
 
 mod admin;
+mod backups;
 mod door;
 mod front;
 mod harness;
 mod interface;
+mod kills;
 mod ledger;
 mod limits;
+mod litestream;
+mod moving_in;
+mod moving_out;
 mod oauth;
 mod overload;
 mod proxies;

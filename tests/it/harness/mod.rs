@@ -1,6 +1,7 @@
 //! What the tests stand on: the real binary on a free port, a scripted upstream on a real socket, a plain HTTP client.
 
 pub mod client;
+pub mod redis;
 pub mod relay;
 pub mod upstream;
 
