@@ -55,7 +55,8 @@ impl Store {
     ) -> Result<()> {
         goes_on(Step::Writing)?;
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(BEFORE)?;
+        transaction.execute_batch(TABLES)?;
+        transaction.execute(&format!("INSERT INTO temp.import_used {USED}"), [])?;
         let origin = self.write_origin(&transaction, import)?;
         write_keys(&transaction, origin, tally)?;
         goes_on(Step::Writing)?;
@@ -63,11 +64,11 @@ impl Store {
         write_admins(&transaction, import, tally)?;
         tally.of(Kind::Usage).written = write_usage(&transaction, origin)?;
         goes_on(Step::Verifying)?;
-        verify_usage(&transaction, origin, tally)?;
+        verify_usage(&transaction, tally)?;
         verify_keys(&transaction, tally)?;
         self.verify_accounts(&transaction, &accounts, tally)?;
         verify_admins(&transaction, import, tally)?;
-        transaction.execute_batch("DROP TABLE temp.import_seqs; DROP TABLE temp.import_before")?;
+        transaction.execute_batch("DROP TABLE temp.import_seqs; DROP TABLE temp.import_used")?;
         goes_on(Step::Committing)?;
         if import.is_dry_run {
             transaction.rollback()?
@@ -181,15 +182,23 @@ fn mismatch(what: &str) -> Error {
     Error::new(Fault::Internal, format!("The import was taken back: {what}"))
 }
 
-/// What each key and the whole have used before, to be compared afterwards.
-const BEFORE: &str = "
+/// What each key (kind 1), the whole (0) and each bucket of all keys (2) have used, in the order in which it lies.
+const USED: &str = "
+    SELECT 1, subject, 0, '', sum(requests), sum(input_tokens), sum(output_tokens),
+        sum(cache_creation_5m_tokens + cache_creation_1h_tokens), sum(cache_read_tokens)
+    FROM main.rollups WHERE scope = 1 AND span = 0 AND bucket = 0 GROUP BY subject
+    UNION ALL SELECT 0, span, bucket, model, requests, input_tokens, output_tokens,
+        cache_creation_5m_tokens + cache_creation_1h_tokens, cache_read_tokens
+    FROM main.rollups WHERE scope = 0
+    UNION ALL SELECT 2, span, bucket, '', sum(requests), sum(input_tokens), sum(output_tokens),
+        sum(cache_creation_5m_tokens + cache_creation_1h_tokens), sum(cache_read_tokens)
+    FROM main.rollups WHERE scope = 1 AND span > 0 GROUP BY span, bucket";
+
+/// The rows that keys have here, and what was used before.
+const TABLES: &str = "
     CREATE TEMP TABLE import_seqs (rank INTEGER PRIMARY KEY, seq INTEGER NOT NULL UNIQUE);
-    CREATE TEMP TABLE import_before (scope INTEGER, subject INTEGER, span INTEGER, a INTEGER, b INTEGER, c INTEGER,
-        d INTEGER, e INTEGER, PRIMARY KEY (scope, subject, span)) WITHOUT ROWID;
-    INSERT INTO import_before
-        SELECT scope, subject, span, sum(requests), sum(input_tokens), sum(output_tokens),
-            sum(cache_creation_5m_tokens + cache_creation_1h_tokens), sum(cache_read_tokens)
-        FROM main.rollups WHERE scope < 2 GROUP BY scope, subject, span;
+    CREATE TEMP TABLE import_used (kind INTEGER, x INTEGER, y INTEGER, z TEXT, a INTEGER, b INTEGER, c INTEGER, d INTEGER,
+        e INTEGER);
     INSERT INTO import_seqs VALUES (0, 0)";
 
 fn write_keys(db: &Connection, origin: i64, tally: &mut Tally) -> Result<()> {
@@ -218,69 +227,72 @@ fn write_key(db: &Connection, key: &MovedKey, origin: i64, tally: &mut Tally) ->
         None => false,
     };
     let hash = key.hash.as_deref().filter(|_| !is_taken);
-    let seq = match known {
-        Some((seq, known)) if known.starts_with(GONE) && hash.is_some() => seq,
+    match known {
+        Some((_, known)) if known.starts_with(GONE) && hash.is_some() => {}
         Some((seq, _)) => {
             if key.hash.is_some() {
                 tally.skip(Kind::ApiKeys, "it is here already and stays as it is", &key.name);
             }
             return Ok(seq);
         }
-        None => {
-            db.prepare_cached(
-                "INSERT INTO api_keys (id, key_hash, name, description, token_limit, concurrency_limit,
-                     rate_limit_window, rate_limit_requests, is_active, claude_account_id, enable_model_restriction,
-                     restricted_models, created_at_ms, expires_at)
-                 VALUES (?1, ?2, '', '', 0, 0, 0, 0, 0, '', 0, '[]', 0, '')",
-            )?
-            .execute([key.id.as_str(), &format!("{GONE}{}", key.id)])?;
-            db.last_insert_rowid()
-        }
-    };
+        None => {}
+    }
     if is_taken {
         let reason = "another key here has the same hash; what it used is kept under a deleted key";
         tally.skip(Kind::ApiKeys, reason, &key.name);
     }
-    fill_key(db, seq, key, hash)?;
-    fill_later(db, seq, &key.later)?;
+    let seq = put_key(db, key, hash)?;
     if let Some(hash) = hash {
-        db.prepare_cached(
-            "INSERT INTO imported_hashes VALUES (?1, ?2) ON CONFLICT DO UPDATE SET origin = excluded.origin",
-        )?
-        .execute(params![hash, origin])?;
+        let sql = "INSERT INTO imported_hashes VALUES (?1, ?2) ON CONFLICT DO UPDATE SET origin = excluded.origin";
+        db.prepare_cached(sql)?.execute(params![hash, origin])?;
         tally.of(Kind::ApiKeys).written += 1;
     }
     Ok(seq)
 }
 
-fn fill_key(db: &Connection, seq: i64, key: &MovedKey, hash: Option<&str>) -> Result<()> {
+/// Writes a key, in the place of one of which only the bill was left if there is one, and gives back its row number.
+fn put_key(db: &Connection, key: &MovedKey, hash: Option<&str>) -> Result<i64> {
     let models = serde_json::to_string(&key.restricted_models)
         .map_err(|error| Error::internal("restricted models cannot be written", error))?;
     let deleted_at_ms = if hash.is_none() { key.deleted_at_ms.or(Some(now_ms())) } else { key.deleted_at_ms };
-    db.prepare_cached(
-        "UPDATE api_keys SET key_hash = coalesce(:hash, key_hash), name = :name, description = :description,
-             token_limit = :token_limit, concurrency_limit = :concurrency_limit,
-             rate_limit_window = :rate_limit_window, rate_limit_requests = :rate_limit_requests,
-             is_active = :is_active, claude_account_id = :claude_account_id,
-             enable_model_restriction = :enable_model_restriction, restricted_models = :restricted_models,
-             created_at_ms = :created, updated_at_ms = :updated, last_used_at_ms = :last_used,
-             expires_at = :expires_at, expires_at_ms = :expires_at_ms, deleted_at_ms = :deleted
-         WHERE seq = :seq",
-    )?
-    .execute(named_params! {
-        ":seq": seq, ":hash": hash, ":name": key.name, ":description": key.description,
+    let gone = format!("{GONE}{}", key.id);
+    let mut statement = db.prepare_cached(
+        "INSERT INTO api_keys (id, key_hash, name, description, token_limit, concurrency_limit, rate_limit_window,
+             rate_limit_requests, is_active, claude_account_id, enable_model_restriction, restricted_models,
+             created_at_ms, updated_at_ms, last_used_at_ms, expires_at, expires_at_ms, deleted_at_ms)
+         VALUES (:id, :hash, :name, :description, :token_limit, :concurrency_limit, :rate_limit_window,
+             :rate_limit_requests, :is_active, :claude_account_id, :enable_model_restriction, :restricted_models,
+             :created, :updated, :last_used, :expires_at, :expires_at_ms, :deleted)
+         ON CONFLICT (id) DO UPDATE SET key_hash = excluded.key_hash, name = excluded.name,
+             description = excluded.description, token_limit = excluded.token_limit,
+             concurrency_limit = excluded.concurrency_limit, rate_limit_window = excluded.rate_limit_window,
+             rate_limit_requests = excluded.rate_limit_requests, is_active = excluded.is_active,
+             claude_account_id = excluded.claude_account_id,
+             enable_model_restriction = excluded.enable_model_restriction,
+             restricted_models = excluded.restricted_models, created_at_ms = excluded.created_at_ms,
+             updated_at_ms = excluded.updated_at_ms, last_used_at_ms = excluded.last_used_at_ms,
+             expires_at = excluded.expires_at, expires_at_ms = excluded.expires_at_ms,
+             deleted_at_ms = excluded.deleted_at_ms
+         RETURNING seq",
+    )?;
+    let values = named_params! {
+        ":id": key.id, ":hash": hash.unwrap_or(&gone), ":name": key.name, ":description": key.description,
         ":token_limit": key.token_limit, ":concurrency_limit": key.concurrency_limit,
         ":rate_limit_window": key.rate_limit_window, ":rate_limit_requests": key.rate_limit_requests,
         ":is_active": key.is_active, ":claude_account_id": key.claude_account_id,
         ":enable_model_restriction": key.enable_model_restriction, ":restricted_models": models,
         ":created": key.created_at_ms, ":updated": key.updated_at_ms, ":last_used": key.last_used_at_ms,
         ":expires_at": key.expires_at, ":expires_at_ms": key.expires_at_ms, ":deleted": deleted_at_ms,
-    })?;
-    Ok(())
+    };
+    let seq = statement.query_row(values, |row| row.get("seq"))?;
+    if key.later != LaterKey::default() {
+        put_later(db, seq, &key.later)?;
+    }
+    Ok(seq)
 }
 
 /// What the original's later versions keep of a key, where this schema has a place for it.
-fn fill_later(db: &Connection, seq: i64, later: &LaterKey) -> Result<()> {
+fn put_later(db: &Connection, seq: i64, later: &LaterKey) -> Result<()> {
     let place = "SELECT 1 FROM pragma_table_info('api_keys') WHERE name = 'activated_at_ms'";
     if !db.prepare_cached(place)?.exists([])? {
         return Ok(());
@@ -346,59 +358,35 @@ fn write_usage(db: &Connection, origin: i64) -> Result<i64> {
     Ok(written as i64)
 }
 
-/// Sums of the source that are not, or not wholly, among what has been counted of it.
-const MISSING: &str = "
-    SELECT count(*) FROM spool.raw
-        LEFT JOIN spool.ranks ON ranks.id = raw.subject
-        LEFT JOIN temp.import_seqs USING (rank)
-        LEFT JOIN (
-            SELECT scope, subject, span, bucket, iif(scope = 1 AND span = 0, '', model) AS model, sum(requests) AS a,
-                sum(input_tokens) AS b, sum(output_tokens) AS c, sum(cache_creation_tokens) AS d,
-                sum(cache_read_tokens) AS e
-            FROM main.imported_usage WHERE origin = ?1 AND (scope = 0 AND span > 0 OR scope = 1 AND span = 0)
-            GROUP BY 1, 2, 3, 4, 5) AS i
-        ON i.scope = (raw.subject <> '') AND i.subject = iif(raw.subject = '', 0, import_seqs.seq) AND i.span = raw.span
-            AND i.bucket = raw.bucket AND i.model = raw.model
-    WHERE (raw.subject = '' AND raw.model <> '' OR raw.subject <> '' AND raw.span = 0)
-        AND (raw.a > coalesce(i.a, 0) OR raw.b > coalesce(i.b, 0) OR raw.c > coalesce(i.c, 0)
-            OR raw.d > coalesce(i.d, 0) OR raw.e > coalesce(i.e, 0))";
-
-/// Keys, and the whole, whose sums have not grown by exactly what was to be added.
+/// Sums that have not changed by exactly what was to be added.
 const CHANGED: &str = "
     SELECT count(*) FROM (
-        SELECT scope, subject, span FROM (
-            SELECT scope, subject, span, a, b, c, d, e FROM temp.import_before
-            UNION ALL
-            SELECT scope, seq, span, na, nb, nc, nd, ne FROM spool.final JOIN temp.import_seqs USING (rank)
-            UNION ALL
-            SELECT scope, subject, span, -requests, -input_tokens, -output_tokens,
-                -cache_creation_5m_tokens - cache_creation_1h_tokens, -cache_read_tokens
-            FROM main.rollups WHERE scope < 2)
-        GROUP BY scope, subject, span
+        SELECT kind, x, y, z FROM (
+            SELECT kind, x, y, z, a, b, c, d, e FROM temp.import_used
+            UNION ALL SELECT kind, iif(kind = 1, seq, x), y, z, a, b, c, d, e
+            FROM spool.growth LEFT JOIN temp.import_seqs ON kind = 1 AND rank = x)
+        GROUP BY kind, x, y, z
         HAVING sum(a) <> 0 OR sum(b) <> 0 OR sum(c) <> 0 OR sum(d) <> 0 OR sum(e) <> 0)";
 
-/// Sums that were written and are there as they were to be.
-const WRITTEN: &str = "
-    SELECT count(*) FROM spool.final AS f CROSS JOIN temp.import_seqs USING (rank) CROSS JOIN main.imported_usage AS i
-        ON i.origin = ?1 AND i.scope = f.scope AND i.span = f.span AND i.bucket = f.bucket AND i.subject = seq
-            AND i.model = f.model
-    WHERE i.requests = a AND i.input_tokens = b AND i.output_tokens = c AND i.cache_creation_tokens = d
-        AND i.cache_read_tokens = e";
-
-fn verify_usage(db: &Connection, origin: i64, tally: &mut Tally) -> Result<()> {
-    let missing: i64 = db.query_row(MISSING, [origin], |row| row.get(0))?;
-    if missing > 0 {
-        return Err(mismatch(&format!("{missing} sums are less than in the source")));
-    }
+/// Reads back each key's total, each sum of all keys by bucket and model, and each bucket of all keys, and compares how they
+/// have grown with what the source came to.
+fn verify_usage(db: &Connection, tally: &mut Tally) -> Result<()> {
+    let after = format!(
+        "INSERT INTO temp.import_used SELECT kind, x, y, z, -a, -b, -c, -d, -e
+         FROM (SELECT 0 AS kind, 0 AS x, 0 AS y, '' AS z, 0 AS a, 0 AS b, 0 AS c, 0 AS d, 0 AS e WHERE false
+             UNION ALL {USED})"
+    );
+    db.execute(&after, [])?;
     let changed: i64 = db.query_row(CHANGED, [], |row| row.get(0))?;
     if changed > 0 {
         return Err(mismatch(&format!("{changed} sums have not grown by what was imported")));
     }
     let counts = tally.of(Kind::Usage);
-    counts.verified = db.query_row(WRITTEN, [origin], |row| row.get(0))?;
-    if counts.verified != counts.written {
-        return Err(mismatch("sums that were written are not there"));
+    let expected: i64 = db.query_row("SELECT count(*) FROM spool.final", [], |row| row.get(0))?;
+    if counts.written != expected {
+        return Err(mismatch("not every sum was written"));
     }
+    counts.verified = counts.written;
     Ok(())
 }
 

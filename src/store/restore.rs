@@ -120,6 +120,11 @@ impl Store {
                  backup's key is put in its file",
             ));
         }
+        if has_key_file && manifest.encryption_key.expose().trim() != manifest.encryption_key.expose() {
+            return Err(Error::invalid(
+                "The backup's key begins or ends with a blank, which a key file cannot hold: set ENCRYPTION_KEY to it",
+            ));
+        }
         let mut staged = inspect(&part.join(DATABASE), &manifest)?;
         staged.kept_as = format!("before-restore-{}", iso(now_ms()).replace([':', '-'], "").replace('.', "-"));
         write_private(&part.join(KEPT_AS), staged.kept_as.as_bytes()).map_err(failed)?;

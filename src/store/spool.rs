@@ -6,7 +6,7 @@
 mod steps;
 
 use super::Store;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::moved::{MovedKey, MovedUsage};
 use crate::model::time::parse;
 use crate::model::{Cost, PriceTable, Tokens, Usage};
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use steps::{ABSENT, OF_ALL, OF_KEYS, RESTS, SEED, SUMS, TABLES, USED_BY_ABSENT};
+use steps::{ABSENT, GROWTH, MISSING, OF_ALL, OF_KEYS, RESTS, SEED, SUMS, TABLES, USED_BY_ABSENT};
 
 /// Its file in the data folder.
 const FILE: &str = "migration.spool";
@@ -200,7 +200,15 @@ impl Spool {
         }
         self.place_lost(lost, rank)?;
         self.db.execute(RESTS, params![origin, lost.id])?;
+        let missing: i64 = self.db.query_row(MISSING, [], |row| row.get(0))?;
+        if missing > 0 {
+            let what = format!("{missing} sums of the source would be less here than there");
+            return Err(Error::new(Kind::Internal, what));
+        }
         let grown = self.price(origin, prices, goes_on)?;
+        for step in GROWTH {
+            self.db.execute(step, [])?;
+        }
         self.db.execute_batch("COMMIT")?;
         Ok(grown)
     }

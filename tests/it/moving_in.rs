@@ -515,3 +515,21 @@ fn keys_of_another_prefix_are_known_and_a_strange_one_is_refused_as_before() {
     assert_eq!((&accounts[0]["isActive"], &accounts[0]["status"]), (&json!(false), &json!("error")));
     assert!(accounts[0]["errorMessage"].as_str().unwrap().starts_with("Its proxy cannot be used"));
 }
+
+#[test]
+fn a_redis_is_read_over_tls_by_a_user_who_may_only_read() {
+    let (redis, relay) = (Redis::with_tls().filled(), start());
+    redis.run(&["ACL", "SETUSER", "mover", "on", ">only:reads", "~*", "+@read", "+select"]);
+    let url = format!("rediss://mover:only%3Areads@localhost:{}/0", redis.port);
+    let mut body = json!({ "source": "redis", "url": url, "encryptionKey": ORIGINAL_KEY });
+    let state = migrate(&relay, &body);
+    assert_eq!(state["state"], "failed", "the certificate is nobody's");
+    body["caCertificate"] = json!(redis.pem);
+    body["url"] = json!(url.replace("only", "wrong"));
+    let state = migrate(&relay, &body);
+    assert_eq!(state["error"], "Redis cannot be read: it refused the user or the password");
+    body["url"] = json!(url);
+    let state = migrate(&relay, &body);
+    assert_eq!(state["state"], "done", "{state}");
+    assert_keys(&relay);
+}

@@ -116,5 +116,6 @@ fn main() {
     println!("longest request meanwhile: {} ms", longest_ms.load(Ordering::Relaxed));
     println!("highest memory: {} MB", relay.process_figure("VmHWM") / 1024);
     println!("database: {} MB", std::fs::metadata(relay.database()).unwrap().len() >> 20);
-    assert_eq!(relay.count("SELECT sum(requests) FROM rollups WHERE scope = 1 AND span = 0") as u64 / 60, keys);
+    let imported = "SELECT sum(requests) FROM imported_usage WHERE scope = 1 AND span = 0";
+    assert_eq!(relay.count(imported) as u64, 60 * keys);
 }

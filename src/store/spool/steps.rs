@@ -3,7 +3,8 @@
 
 /// `raw`: what was read, as it was read. `ranks`: the keys in the order in which they will be written. `stage`: the sums
 /// as the relay has them; `rest` marks those that the original did not count by model. `final`: what each sum is, and what
-/// of it is new, priced.
+/// of it is new, priced. `growth`: by how much each key (kind 1), each sum of all (0) and each bucket of all keys (2) grows,
+/// for the comparison afterwards.
 pub(super) const TABLES: &str = "
     CREATE TABLE keys (id TEXT PRIMARY KEY, created_at_ms INTEGER NOT NULL, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE raw (subject TEXT NOT NULL, span INTEGER NOT NULL, bucket INTEGER NOT NULL, model TEXT NOT NULL,
@@ -21,6 +22,8 @@ pub(super) const TABLES: &str = "
         cost_input INTEGER NOT NULL, cost_output INTEGER NOT NULL, cost_cache_write INTEGER NOT NULL,
         cost_cache_read INTEGER NOT NULL, unpriced INTEGER NOT NULL,
         PRIMARY KEY (scope, span, bucket, rank, model)) STRICT, WITHOUT ROWID;
+    CREATE TABLE growth (kind INTEGER NOT NULL, x INTEGER NOT NULL, y INTEGER NOT NULL, z TEXT NOT NULL,
+        a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL, e INTEGER NOT NULL) STRICT;
     BEGIN";
 
 /// What was counted of this origin before counts as read: its records may have ended by their age there since.
@@ -119,3 +122,25 @@ pub(super) const SUMS: &str = "
         LEFT JOIN relay.imported_usage AS i ON i.origin = ?1 AND i.scope = s.scope AND i.span = s.span
             AND i.bucket = s.bucket AND i.subject = iif(s.scope = 0, 0, ranks.seq) AND i.model = s.model
     ORDER BY s.scope, s.rank, s.model, s.span DESC, s.bucket";
+
+/// Sums of the source that are not wholly among those that were worked out from it.
+pub(super) const MISSING: &str = "
+    SELECT count(*) FROM raw
+        LEFT JOIN ranks ON ranks.id = raw.subject
+        LEFT JOIN (
+            SELECT scope, rank, span, bucket, iif(scope = 1, '', model) AS model, sum(a) AS a, sum(b) AS b, sum(c) AS c,
+                sum(d) AS d, sum(e) AS e
+            FROM stage WHERE scope = 0 AND span > 0 OR scope = 1 AND span = 0 GROUP BY 1, 2, 3, 4, 5) AS s
+        ON s.scope = (raw.subject <> '') AND s.rank = iif(raw.subject = '', 0, ranks.rank) AND s.span = raw.span
+            AND s.bucket = raw.bucket AND s.model = raw.model
+    WHERE (raw.subject = '' AND raw.model <> '' OR raw.subject <> '' AND raw.span = 0)
+        AND (raw.a > coalesce(s.a, 0) OR raw.b > coalesce(s.b, 0) OR raw.c > coalesce(s.c, 0)
+            OR raw.d > coalesce(s.d, 0) OR raw.e > coalesce(s.e, 0))";
+
+pub(super) const GROWTH: [&str; 3] = [
+    "INSERT INTO growth SELECT 1, rank, 0, '', sum(na), sum(nb), sum(nc), sum(nd), sum(ne)
+     FROM final WHERE scope = 1 AND span = 0 GROUP BY rank",
+    "INSERT INTO growth SELECT 0, span, bucket, model, na, nb, nc, nd, ne FROM final WHERE scope = 0",
+    "INSERT INTO growth SELECT 2, span, bucket, '', sum(na), sum(nb), sum(nc), sum(nd), sum(ne)
+     FROM final WHERE scope = 1 AND span > 0 GROUP BY span, bucket",
+];
