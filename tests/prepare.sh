@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets up what the tests need beside cargo: the official SDKs, from PyPI and npm, in folders of their own. Python and Node
+# Sets up what the tests need beside cargo: the official SDKs and Litestream, from PyPI and npm, in folders of their own. Python and Node
 # are installed through apt where that is possible; otherwise one line says what is missing.
 set -eu
 cd "$(dirname "$0")"
@@ -10,6 +10,7 @@ missing=""
 have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 have node || missing="$missing nodejs"
 have npm || missing="$missing npm"
+have redis-server || missing="$missing redis-server"
 if [ -n "$missing" ]; then
     if have apt-get && [ "$(id -u)" = 0 ]; then
         # shellcheck disable=SC2086
@@ -20,7 +21,7 @@ if [ -n "$missing" ]; then
     fi
 fi
 
-if ! .venv/bin/python -c 'import anthropic' 2>/dev/null; then
+if ! .venv/bin/python -c 'import anthropic' 2>/dev/null || [ ! -x .venv/bin/litestream ]; then
     rm -rf .venv
     python3 -m venv .venv
     .venv/bin/pip install --quiet --disable-pip-version-check -r sdk/requirements.txt

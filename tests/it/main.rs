@@ -6,6 +6,7 @@
 #![allow(clippy::too_many_lines, clippy::unwrap_used)]
 
 mod admin;
+mod backups;
 mod client_gone;
 mod door;
 mod failover;
@@ -14,8 +15,12 @@ mod harness;
 mod interface;
 mod key_admin;
 mod key_budgets;
+mod kills;
 mod ledger;
 mod limits;
+mod litestream;
+mod moving_in;
+mod moving_out;
 mod oauth;
 mod overload;
 mod pages;
