@@ -32,5 +32,6 @@ mod tidy;
 mod tls;
 mod tokens;
 mod transcripts;
+mod usage;
 mod verdicts;
 mod watching;
