@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::http::{Door, Limits, Stopper, Workers};
 use crate::relay::{Bounds, Failover, Relay, Settings};
 use crate::server::Server;
-use crate::store::{Opening, Store};
+use crate::store::{Opening, Store, apply_staged};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write;
@@ -25,6 +25,9 @@ const GIVE_UP_WAIT: Duration = Duration::from_secs(3);
 /// What kept it from starting, in one sentence for the operator.
 pub fn run(config: Config) -> Result<()> {
     logging::start(&config)?;
+    if let Some(kept) = apply_staged(&config.data_dir)? {
+        log::warn!("a backup was restored; the database of before is in {}", kept.display());
+    }
     let key = first_run::encryption_key(&config)?;
     let store = Arc::new(Store::open(&Opening {
         data_dir: &config.data_dir,
@@ -40,6 +43,8 @@ pub fn run(config: Config) -> Result<()> {
     let grace = Duration::from_millis(config.shutdown_grace_ms);
     let server = Arc::new(Server::new(config, Arc::clone(&store), relay, door.figures()));
     stop_on_signals(door.stopper())?;
+    let stopper = door.stopper();
+    server.when_restarting(move || stopper.stop());
     let background = background::start(Arc::clone(&server))?;
     announce(address, first_admin.as_ref());
     let drain = door
@@ -53,7 +58,25 @@ pub fn run(config: Config) -> Result<()> {
     background.stop();
     store.close();
     log::info!("stopped");
+    if server.is_restarting() {
+        return Err(restart(address.port()));
+    }
     Ok(())
+}
+
+/// Becomes the program anew, in the same process, so that whoever watches it sees it go on. What is open closes by itself.
+/// Comes back only if that fails.
+fn restart(port: u16) -> Error {
+    use std::os::unix::process::CommandExt;
+    log::info!("starting anew");
+    let mut arguments = std::env::args_os();
+    let own_name = arguments.next().unwrap_or_default();
+    // A program that was replaced meanwhile has its old name's place.
+    let program = std::env::current_exe().ok().filter(|path| path.exists());
+    let mut command = std::process::Command::new(program.unwrap_or_else(|| own_name.into()));
+    // A port that was free to choose stays the one that clients know.
+    let error = command.args(arguments).env("PORT", port.to_string()).exec();
+    Error::internal("the program could not start itself anew after a restore: please start it", error)
 }
 
 fn settings(config: &Config) -> Settings {

@@ -53,6 +53,7 @@ pub mod claude;
 pub mod config;
 pub mod error;
 pub mod http;
+pub mod migrate;
 pub mod model;
 pub mod relay;
 pub mod server;

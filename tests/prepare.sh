@@ -1,7 +1,7 @@
 #!/bin/sh
-# Sets up what the tests need beside cargo: the official SDKs, from PyPI and npm, in folders of their own, and a browser with
-# fonts for both languages. Python, Node and Chromium are installed through apt where that is possible; otherwise one line
-# says what is missing.
+# Sets up what the tests need beside cargo: the official SDKs and Litestream, from PyPI and npm, in folders of their own, and a
+# browser with fonts for both languages. Python, Node, Redis and Chromium are installed through apt where that is possible;
+# otherwise one line says what is missing.
 set -eu
 cd "$(dirname "$0")"
 
@@ -13,6 +13,7 @@ have node || missing="$missing nodejs"
 have npm || missing="$missing npm"
 [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing="$missing chromium"
 if have fc-list && [ -n "$(fc-list :lang=zh)" ]; then :; else missing="$missing fontconfig fonts-noto-cjk"; fi
+have redis-server || missing="$missing redis-server"
 if [ -n "$missing" ]; then
     if have apt-get && [ "$(id -u)" = 0 ]; then
         # shellcheck disable=SC2086
@@ -23,7 +24,7 @@ if [ -n "$missing" ]; then
     fi
 fi
 
-if ! .venv/bin/python -c 'import anthropic' 2>/dev/null; then
+if ! .venv/bin/python -c 'import anthropic' 2>/dev/null || [ ! -x .venv/bin/litestream ]; then
     rm -rf .venv
     python3 -m venv .venv
     .venv/bin/pip install --quiet --disable-pip-version-check -r sdk/requirements.txt

@@ -29,8 +29,9 @@ enum Every {
 /// How long the end of the program waits for the job that runs: a download may take longer, and nothing is lost with it.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
-const JOBS: [Job; 7] = [
+const JOBS: [Job; 8] = [
     Job { name: "prices", every: Every::Hour, work: refresh_prices },
+    Job { name: "snapshot", every: Every::Hour, work: take_snapshot },
     Job { name: "sessions", every: Every::Cleanup, work: prune_sessions },
     Job { name: "retention", every: Every::Cleanup, work: prune_ledger },
     Job { name: "affinities", every: Every::Cleanup, work: prune_affinities },
@@ -119,6 +120,10 @@ fn perform(server: &Server, job: &Job) {
 
 fn refresh_prices(server: &Server) -> Result<Option<String>> {
     server.refresh_prices(now_ms())
+}
+
+fn take_snapshot(server: &Server) -> Result<Option<String>> {
+    server.scheduled_snapshot(now_ms())
 }
 
 fn prune_sessions(server: &Server) -> Result<Option<String>> {

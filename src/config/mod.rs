@@ -88,6 +88,10 @@ pub struct Config {
     pub cleanup_interval_ms: u64,
     /// How long single requests are kept, milliseconds; totals stay. The original read this setting and kept its own times.
     pub token_usage_retention_ms: u64,
+    /// Hours between two snapshots of the database, which are kept beside it; 0 takes none.
+    pub snapshot_interval_hours: u32,
+    /// Scheduled snapshots that are kept.
+    pub snapshots_kept: u32,
     /// Title of the pages.
     pub web_title: String,
     /// One line about this relay, for its pages; may be empty.
@@ -145,6 +149,8 @@ impl Default for Config {
             timezone_offset: 8,
             cleanup_interval_ms: 3_600_000,
             token_usage_retention_ms: 2_592_000_000,
+            snapshot_interval_hours: 24,
+            snapshots_kept: 7,
             web_title: "Claude Relay".into(),
             web_description: String::new(),
             web_logo_url: String::new(),

@@ -98,6 +98,8 @@ pub(super) static SETTINGS: &[Setting] = settings! {
     timezone_offset, "TIMEZONE_OFFSET", Number, |text| number(text, -12..=14);
     cleanup_interval_ms, "CLEANUP_INTERVAL", Number, |text| number(text, 1000..=30 * DAY_MS);
     token_usage_retention_ms, "TOKEN_USAGE_RETENTION", Number, |text| number(text, DAY_MS..=36_525 * DAY_MS);
+    snapshot_interval_hours, "SNAPSHOT_INTERVAL_HOURS", Number, |text| number(text, 0..=8760);
+    snapshots_kept, "SNAPSHOTS_KEPT", Number, |text| number(text, 1..=1000);
     web_title, "WEB_TITLE", Text, line;
     web_description, "WEB_DESCRIPTION", Text, line;
     web_logo_url, "WEB_LOGO_URL", Text, logo;

@@ -94,18 +94,44 @@ pub(super) fn read(
     if announced.is_some_and(|length| length > bytes_max) {
         return Err(BodyError::TooLarge);
     }
-    if head.expects_continue() && conn.inbox.is_empty() {
-        conn.send_pieces(&[std::io::IoSlice::new(b"HTTP/1.1 100 Continue\r\n\r\n")], true)
-            .map_err(|_| BodyError::Gone)?;
-    }
+    greet(conn, head)?;
     let now = Instant::now();
     let store = Store { bytes: Vec::new(), loan: Loan { front: front.clone(), taken: 0 } };
-    let mut reader = Reader { limits: &front.limits, conn, started: now, time_max, last_came: now, store };
+    let mut reader = Reader { limits: &front.limits, conn, started: now, time_max, last_came: now, store, poured: 0 };
     match announced {
         Some(length) => reader.read_known(usize::try_from(length).map_err(|_| BodyError::TooLarge)?)?,
         None => reader.read_chunked(usize::try_from(bytes_max).unwrap_or(usize::MAX))?,
     }
     Ok(Body { bytes: reader.store.bytes, _loan: Some(reader.store.loan) })
+}
+
+/// Reads the body that belongs to `head` into a sink, piece by piece.
+pub(super) fn pour(
+    front: &Arc<Front>,
+    conn: &mut Conn,
+    head: &Head,
+    bytes_max: u64,
+    time_max: Duration,
+    sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<(), BodyError> {
+    let announced = head.content_length();
+    if announced.is_some_and(|length| length > bytes_max) {
+        return Err(BodyError::TooLarge);
+    }
+    greet(conn, head)?;
+    let now = Instant::now();
+    let store = Store { bytes: Vec::new(), loan: Loan { front: front.clone(), taken: 0 } };
+    let mut reader = Reader { limits: &front.limits, conn, started: now, time_max, last_came: now, store, poured: 0 };
+    reader.pour(announced, bytes_max, sink)
+}
+
+/// Tells a client that waits for it to send its body.
+fn greet(conn: &mut Conn, head: &Head) -> Result<(), BodyError> {
+    if head.expects_continue() && conn.inbox.is_empty() {
+        conn.send_pieces(&[std::io::IoSlice::new(b"HTTP/1.1 100 Continue\r\n\r\n")], true)
+            .map_err(|_| BodyError::Gone)?;
+    }
+    Ok(())
 }
 
 /// The body so far, and what it borrowed for its memory.
@@ -133,6 +159,8 @@ struct Reader<'a> {
     time_max: Duration,
     last_came: Instant,
     store: Store,
+    /// Bytes that were passed on and are not in `store`.
+    poured: u64,
 }
 
 impl Reader<'_> {
@@ -191,9 +219,50 @@ impl Reader<'_> {
         }
     }
 
+    fn pour(
+        &mut self,
+        announced: Option<u64>,
+        bytes_max: u64,
+        sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), BodyError> {
+        let mut decoder = Decoder::new();
+        loop {
+            while !self.conn.inbox.is_empty() {
+                let unread = self.conn.inbox.unread();
+                let (taken, data) = match announced {
+                    Some(length) => {
+                        let left = usize::try_from(length - self.poured).unwrap_or(usize::MAX);
+                        let taken = unread.len().min(left);
+                        (taken, &unread[..taken])
+                    }
+                    None => decoder.step(unread).map_err(|_| BodyError::Malformed)?,
+                };
+                self.poured += data.len() as u64;
+                if self.poured > bytes_max {
+                    return Err(BodyError::TooLarge);
+                }
+                sink(data).map_err(|_| BodyError::NoRoom)?;
+                self.conn.inbox.consume(taken);
+                if taken == 0 || decoder.is_done() {
+                    break;
+                }
+            }
+            if announced.map_or(decoder.is_done(), |length| self.poured == length) {
+                return Ok(());
+            }
+            match self.conn.inbox.receive(&self.conn.stream, CHUNKED_RECEIVE_BYTES, false) {
+                Ok(0) => return Err(BodyError::Gone),
+                Ok(_) => self.last_came = Instant::now(),
+                Err(error) if is_would_block(error) => self.wait()?,
+                Err(_) => return Err(BodyError::Gone),
+            }
+        }
+    }
+
     /// Waits for more bytes, until the average rate would fall below the least one.
     fn wait(&self) -> Result<(), BodyError> {
-        let earned = Duration::from_secs(self.store.bytes.len() as u64 / self.limits.body_rate_min.max(1));
+        let came = self.store.bytes.len() as u64 + self.poured;
+        let earned = Duration::from_secs(came / self.limits.body_rate_min.max(1));
         let by_rate = self.started + self.limits.body_grace.max(earned).min(self.time_max);
         let left = by_rate.min(self.last_came + self.limits.body_idle).saturating_duration_since(Instant::now());
         if left.is_zero() {

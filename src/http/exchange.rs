@@ -74,6 +74,26 @@ impl Exchange {
         Ok(body)
     }
 
+    /// Reads the whole body as `read_body` does, and passes it on piece by piece: it is never in memory as a whole. An
+    /// error of `sink` ends it with `NoRoom`.
+    pub fn pour_body(
+        &mut self,
+        bytes_max: u64,
+        time_max: Duration,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), BodyError> {
+        let wire = &mut self.wire;
+        let Some(conn) = wire.conn.as_mut() else { return Err(BodyError::Gone) };
+        match wire.unread {
+            Unread::None => return Ok(()),
+            Unread::Part => return Err(BodyError::Malformed),
+            Unread::All => wire.unread = Unread::Part,
+        }
+        body::pour(&wire.front, conn, &wire.head, bytes_max, time_max, sink)?;
+        wire.unread = Unread::None;
+        Ok(())
+    }
+
     /// Sends one whole answer, head and body in one write. HEAD, 204 and 304 send no body; HEAD announces the length
     /// that the body has. Status: 200 to 599, anything else becomes 500.
     pub fn answer(mut self, status: u16, fields: Fields, body: &[u8]) -> io::Result<()> {

@@ -5,11 +5,14 @@ pub mod api_key;
 pub mod budget;
 pub mod cost;
 pub mod ledger;
+pub mod moved;
 pub mod price;
 pub mod proxy;
 pub mod rest;
 pub mod secret;
+pub mod tally;
 pub mod time;
+pub mod vault;
 
 pub use account::{Account, AccountKind, AccountType};
 pub use api_key::{ApiKey, ExpirationMode};

@@ -128,6 +128,22 @@ impl Cipher {
         Ok(format!("{signed}:{mac}"))
     }
 
+    /// Seals a text in the original's form, which it reads; whether that was altered cannot be told. The empty text stays
+    /// empty.
+    ///
+    /// # Errors
+    /// No random numbers.
+    pub fn seal_for_original(&self, clear: &str) -> Result<String, Error> {
+        if clear.is_empty() {
+            return Ok(String::new());
+        }
+        let mut iv = [0; 16];
+        getrandom::fill(&mut iv).map_err(|_| Error::NoRandom)?;
+        let ciphertext = cbc::Encryptor::<Aes256>::new(&self.original_key.into(), &iv.into())
+            .encrypt_padded_vec::<Pkcs7>(clear.as_bytes());
+        Ok(format!("{}:{}", hex::encode(iv), hex::encode(ciphertext)))
+    }
+
     /// Opens a text in any of the three forms.
     ///
     /// # Errors

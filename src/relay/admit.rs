@@ -177,11 +177,13 @@ pub fn identify(store: &Store, prefix: &str, clear: Option<&str>) -> std::result
     if !(KEY_LENGTH_MIN..=KEY_LENGTH_MAX).contains(&clear.len()) {
         return Err(Refused::KeyLength);
     }
-    if !clear.starts_with(prefix) {
+    let has_prefix = clear.starts_with(prefix);
+    if !has_prefix && !store.has_moved_keys() {
         return Err(Refused::KeyPrefix);
     }
     let found: Result<Option<ApiKey>> = store.key_by_clear_text(clear);
-    let key = found.map_err(Refused::Failed)?.ok_or(Refused::UnknownKey)?;
+    let unknown = if has_prefix { Refused::UnknownKey } else { Refused::KeyPrefix };
+    let key = found.map_err(Refused::Failed)?.ok_or(unknown)?;
     if !key.is_active {
         return Err(Refused::DisabledKey);
     }

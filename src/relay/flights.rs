@@ -7,7 +7,7 @@ use super::Purpose;
 use crate::claude::usage::Usage;
 use crate::model::{Account, ApiKey, Line};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -33,6 +33,7 @@ pub struct Flight {
     key_seq: i64,
     account: Mutex<Option<Arc<Account>>>,
     is_answered: AtomicBool,
+    attempts: AtomicU32,
     is_ended: AtomicBool,
     bytes: AtomicU64,
     input: AtomicU64,
@@ -69,6 +70,7 @@ impl Flight {
             key_seq: key.seq,
             account: Mutex::default(),
             is_answered: AtomicBool::new(false),
+            attempts: AtomicU32::new(0),
             is_ended: AtomicBool::new(false),
             bytes: AtomicU64::new(0),
             input: AtomicU64::new(0),
@@ -80,6 +82,7 @@ impl Flight {
 
     /// Notes the account that is tried now.
     pub(super) fn tries(&self, account: &Arc<Account>) {
+        self.attempts.fetch_add(1, Relaxed);
         *self.lock_account() = Some(Arc::clone(account));
     }
 
@@ -134,7 +137,7 @@ impl Flight {
         }
     }
 
-    /// The ledger line of a request that was ended before it had an answer. `status` is what its client was told.
+    /// The ledger line of a request that has no answer: it was ended, its client has left, or no account had one. `status` is what its client was told.
     pub fn unanswered_line(&self, status: u16) -> Line {
         let total_ms = i64::try_from(self.at.elapsed().as_millis()).unwrap_or(i64::MAX);
         Line {
@@ -144,6 +147,7 @@ impl Flight {
             account_seq: self.account().map_or(0, |account| account.seq),
             model: self.model.as_deref().map_or_else(|| "unknown".to_owned(), super::meter::shortened),
             status,
+            attempts: self.attempts.load(Relaxed),
             first_byte_ms: total_ms,
             total_ms,
             ..Line::default()

@@ -11,14 +11,13 @@ use super::select::Chosen;
 use super::standing::{Seat, Standings};
 use super::totals::Totals;
 use super::upstream::Opened;
-use super::watch::Departed;
 use crate::claude::events::Scanner;
 use crate::claude::usage;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Account, Line, Tokens};
 use crate::store::{Conversation, Store};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// One read of the upstream's answer.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -164,12 +163,10 @@ impl Answer {
         self.meter.settle_and_wait()
     }
 
-    /// The client has left: reads on to the answer's end, so that the bill is whole, and drops what comes. `give_up` says
-    /// when to end before `time_max`.
-    pub fn drain(&mut self, give_up: Departed, time_max: Duration) {
+    /// The client has left: reads on for as long as the bill is waited for, and drops what comes.
+    pub fn drain(&mut self) {
         self.meter.leave();
-        self.opened.detach(give_up, time_max);
-        while !self.meter.is_settled && matches!(self.next_piece(), Ok(Some(_))) {}
+        while !self.opened.is_abandoned() && matches!(self.next_piece(), Ok(Some(_))) {}
     }
 
     /// The next piece for the client; `None` is the end, and then the ledger has its line.

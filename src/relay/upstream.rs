@@ -141,9 +141,9 @@ impl Opened {
         value.trim().get(..17).is_some_and(|start| start.eq_ignore_ascii_case("text/event-stream"))
     }
 
-    /// From here on nobody is asked whether the client has left; `give_up` says when to end before `time_max`.
-    pub(super) fn detach(&mut self, give_up: Departed, time_max: Duration) {
-        self.watch = Watch { departed: Some(give_up), deadline: self.watch.deadline.min(Instant::now() + time_max) };
+    /// Whether nobody waits for this answer any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.watch.departed.as_ref().is_some_and(|departed| departed())
     }
 
     /// Reads what has come, at least one byte; 0 is the end.

@@ -1,9 +1,10 @@
 //! A request to a handler, and its answer, as values: no handler sees a socket.
 
 use super::dialect;
-use crate::http::{BodyError, Exchange, Head};
+use crate::http::{Body, BodyError, Exchange, Head, Reply};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,10 @@ use std::time::Duration;
 pub(crate) const ADMIN_BODY_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Largest body of a request that anyone may make, in bytes: a stranger's JSON is not worth more memory.
 pub(crate) const OPEN_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// Largest export of the original that is taken as a body, in bytes.
+const LARGE_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long such a body may take.
+const LARGE_BODY_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long a body may take: the few control workers are not for waiting.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -85,6 +90,12 @@ impl Call {
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.body.get(name).and_then(Value::as_str)
     }
+}
+
+/// Reads a large body of an admin's request that has passed its guard.
+pub(crate) fn read_large(exchange: &mut Exchange) -> Result<Body, Answer> {
+    let body = exchange.read_body(LARGE_BODY_BYTES_MAX, LARGE_BODY_TIME_MAX);
+    body.map_err(|error| body_refused(&error, "64MB"))
 }
 
 /// Refuses a body in a coding that is not read here. No client of the admin's routes compresses what it sends, and what is
@@ -190,6 +201,79 @@ impl Answer {
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
         self.fields.push((name, value.into()));
         self
+    }
+}
+
+/// What writes the content of a download.
+pub(crate) type Content = Box<dyn FnOnce(&mut dyn Write) -> crate::error::Result<()>>;
+
+/// An answer that is written piece by piece into a file of the admin's.
+pub(crate) struct Download {
+    /// The file's name; plain ASCII.
+    pub(crate) file_name: String,
+    /// `Content-Type`.
+    pub(crate) content_type: &'static str,
+    /// Writes it all. An error breaks the answer off, so that it never looks whole.
+    pub(crate) write: Content,
+}
+
+/// Bytes that are sent together.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Gathers what is written into pieces of a size that is worth a system call.
+pub(crate) struct Pieces {
+    reply: Reply,
+    gathered: Vec<u8>,
+}
+
+impl Pieces {
+    pub(crate) fn new(reply: Reply) -> Pieces {
+        Pieces { reply, gathered: Vec::with_capacity(PIECE_BYTES) }
+    }
+
+    /// Ends the answer.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.flush()?;
+        self.reply.finish()
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(PIECE_BYTES - self.gathered.len());
+        self.gathered.extend_from_slice(&bytes[..taken]);
+        if self.gathered.len() == PIECE_BYTES {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.reply.write(&self.gathered)?;
+        self.gathered.clear();
+        Ok(())
+    }
+}
+
+/// A body that is passed on as it comes.
+pub(crate) struct Upload<'a> {
+    exchange: &'a mut Exchange,
+}
+
+impl<'a> Upload<'a> {
+    pub(crate) fn new(exchange: &'a mut Exchange) -> Upload<'a> {
+        Upload { exchange }
+    }
+
+    /// Reads it all into `sink`. `limit` is how the bound is written.
+    pub(crate) fn read(
+        &mut self,
+        bytes_max: u64,
+        time_max: Duration,
+        limit: &str,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), Answer> {
+        self.exchange.pour_body(bytes_max, time_max, sink).map_err(|error| body_refused(&error, limit))
     }
 }
 

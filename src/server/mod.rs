@@ -6,8 +6,10 @@ mod accounts;
 mod address;
 mod assets;
 mod auth;
+mod backup;
 mod call;
 mod cleanup;
+mod departed;
 mod dialect;
 mod download;
 mod entity;
@@ -20,6 +22,7 @@ mod limiter;
 mod live;
 mod logs;
 mod metrics;
+mod migration;
 mod money;
 mod process;
 mod registry;
@@ -41,15 +44,16 @@ pub use logs::LOG_TAIL;
 pub use router::{Guard, routes};
 
 use crate::config::Config;
+use crate::error::Error;
 use crate::http::{Canned, Exchange, Fault, Figures, Head, Pool, Service};
 use crate::relay::Relay;
 use crate::store::Store;
 use call::{Answer, Call};
 use router::{Found, Handler};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// The target of log lines about the admin's door: logins, refusals, password changes. They have a file of their own.
 pub const SECURITY_LOG: &str = "claude_relay::security";
@@ -63,16 +67,18 @@ pub struct Server {
     pub(crate) started: Instant,
     /// Set when running answers must end now: the shutdown's grace is over.
     pub(crate) give_up: Arc<AtomicBool>,
-    /// Answers that are read to their end though their client has left.
-    draining: AtomicUsize,
+    drains: Arc<departed::Drains>,
     /// The file with the made-up first password, removed when it is changed.
     pub(crate) first_password_file: PathBuf,
     pub(crate) throttle: throttle::Throttle,
     watchers: watch::Places,
     jobs: system::Jobs,
+    migrations: crate::migrate::Migrations,
     address_limit: limiter::AddressLimit,
     registry: registry::Registry,
     fields: fields::Template,
+    is_restarting: AtomicBool,
+    stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Server {
@@ -80,6 +86,8 @@ impl Server {
     pub fn new(config: Config, store: Arc<Store>, relay: Relay, figures: Arc<Figures>) -> Server {
         let fields = fields::Template::new(config.enable_cors, config.port);
         let first_password_file = config.data_dir.join("init.json");
+        let drain_time_max = Duration::from_millis(config.client_gone_drain_ms);
+        let drains = Arc::new(departed::Drains::new(config.relay_workers, drain_time_max));
         let address_limit = limiter::AddressLimit::new(config.address_limit);
         let watchers = watch::Places::new(config.relay_workers);
         Server {
@@ -89,14 +97,17 @@ impl Server {
             figures,
             started: Instant::now(),
             give_up: Arc::default(),
-            draining: AtomicUsize::new(0),
+            drains,
             first_password_file,
             throttle: throttle::Throttle::default(),
             watchers,
             jobs: system::Jobs::default(),
+            migrations: crate::migrate::Migrations::default(),
             address_limit,
             registry: registry::Registry::new(),
             fields,
+            is_restarting: AtomicBool::new(false),
+            stop: OnceLock::new(),
         }
     }
 
@@ -222,12 +233,20 @@ impl Server {
                 let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &admin, &call)
             }
+            Handler::AdminUpload(serve) => {
+                let admin = session::admin(self, &head)?;
+                serve(self, &admin, &head, &mut call::Upload::new(exchange))
+            }
+            Handler::AdminBytes(serve) => {
+                let admin = session::admin(self, &head)?;
+                serve(self, &admin, &call::read_large(exchange)?)
+            }
             Handler::Key(serve) => {
                 let key = relayed::identify(self, &head)?;
                 let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &key, &call)
             }
-            Handler::Relayed | Handler::Counted | Handler::Watch(_) => {
+            Handler::Relayed | Handler::Counted | Handler::Watch(_) | Handler::AdminDownload(_) => {
                 Err(Answer::json(500, &serde_json::json!({ "error": "not reached" })))
             }
         }
@@ -253,6 +272,7 @@ impl Service for Server {
             Found::Route(route, params) => match (&route.handler, route.handler.purpose()) {
                 (_, Some(purpose)) => return relayed::serve(self, exchange, purpose, &id),
                 (Handler::Watch(open), _) => return watch::serve(self, exchange, *open, params, &id),
+                (Handler::AdminDownload(prepare), _) => return self.download(exchange, *prepare, params, &id),
                 (handler, None) => self.handle(&mut exchange, handler, params, &id).unwrap_or_else(|refusal| refusal),
             },
             Found::Options => Answer::empty(204),
@@ -260,6 +280,7 @@ impl Service for Server {
             Found::BadEncoding => dialect::bad_path(&id),
         };
         self.answer(exchange, &id, answer);
+        self.restart_if_asked();
     }
 
     fn overloaded(&self, head: &Head) -> Canned {
@@ -274,6 +295,54 @@ impl Service for Server {
 }
 
 impl Server {
+    /// Sends a file to the admin, piece by piece.
+    fn download(&self, mut exchange: Exchange, prepare: router::Prepare, params: Vec<String>, id: &str) {
+        let head = exchange.head_arc();
+        let prepared = || {
+            let admin = session::admin(self, &head)?;
+            let call = Call::read(&mut exchange, Arc::clone(&head), params, id, call::ADMIN_BODY_BYTES_MAX)?;
+            prepare(self, &admin, &call)
+        };
+        let download = match prepared() {
+            Ok(download) => download,
+            Err(refusal) => return self.answer(exchange, id, refusal),
+        };
+        let mut fields = self.fields.of(&head, Some(id));
+        fields.push("Content-Type", download.content_type);
+        fields.push("Content-Disposition", format!("attachment; filename=\"{}\"", download.file_name));
+        self.registry.count(head.method(), head.path(), 200);
+        let mut pieces = call::Pieces::new(exchange.begin(200, fields, None));
+        let sent = (download.write)(&mut pieces);
+        // What breaks off is aborted, so that it never looks whole.
+        if let Err(error) = sent.and_then(|()| pieces.finish().map_err(|error| Error::internal("not sent", error))) {
+            log::warn!("id={id} the download of {} broke off: {error}", download.file_name);
+        }
+    }
+
+    /// How the program is ended to be started anew.
+    pub fn when_restarting(&self, stop: impl Fn() + Send + Sync + 'static) {
+        if self.stop.set(Box::new(stop)).is_err() {
+            log::error!("the way to restart was set twice");
+        }
+    }
+
+    /// Whether the program is to be started anew when it has ended.
+    pub fn is_restarting(&self) -> bool {
+        self.is_restarting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn restart_after_answer(&self) {
+        self.is_restarting.store(true, Ordering::Relaxed);
+    }
+
+    fn restart_if_asked(&self) {
+        if self.is_restarting()
+            && let Some(stop) = self.stop.get()
+        {
+            stop();
+        }
+    }
+
     fn canned(&self, head: Option<&Head>, answer: Answer) -> Canned {
         let mut fields = match head {
             Some(head) => self.fields.of(head, None),

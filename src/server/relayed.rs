@@ -2,6 +2,7 @@
 
 use super::Server;
 use super::call::{Answer as Whole, body_refused};
+use super::departed::departed;
 use super::dialect;
 use super::fields::Template;
 use super::session::without_bearer;
@@ -11,8 +12,7 @@ use crate::http::{Exchange, Head, Reply};
 use crate::model::ApiKey;
 use crate::model::time::now_ms;
 use crate::relay::admit::{self, Ask, Caller, Refused};
-use crate::relay::{Answer, Boarded, Departed, Flight, Purpose, Request, Tag};
-use std::sync::Arc;
+use crate::relay::{Answer, Boarded, Flight, Purpose, Request, Tag};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -103,22 +103,23 @@ fn open(
     };
     // The body lives until the answer has begun, not for its length.
     server.relay.relay(caller, request).map_err(|unserved| {
-        if flight.is_ended() {
-            return ended_unanswered(server, &flight);
-        }
-        dialect::unserved(&unserved)
+        let refusal = match flight.is_ended() {
+            true => dialect::ended_by_admin(),
+            false => dialect::unserved(&unserved),
+        };
+        unanswered(server, &flight, &refusal);
+        refusal
     })
 }
 
-/// The answer to a request that an admin has ended before it had one. Its line is in the ledger before its client is told.
-fn ended_unanswered(server: &Server, flight: &Flight) -> Whole {
-    let refusal = dialect::ended_by_admin();
+/// A request that was sent to an account and got no answer has a line in the ledger too, before its client is told.
+fn unanswered(server: &Server, flight: &Flight, refusal: &Whole) {
     if flight.purpose == Purpose::Message
+        && flight.account().is_some()
         && let Err(error) = server.store.record(flight.unanswered_line(refusal.status)).wait()
     {
         log::error!("id={} {error}", flight.request_id);
     }
-    refusal
 }
 
 /// The refusal of a body that is no JSON object. What does not say that it is JSON, and an array, is to the original a
@@ -145,13 +146,6 @@ fn check(caller: &Caller, shallow: &Shallow<'_>) -> Result<(), Whole> {
         return Err(dialect::refused(&Refused::Model));
     }
     Ok(())
-}
-
-/// Whether nobody waits for the answer any more: the client has left, an admin has ended it, or this process must end now.
-fn departed(server: &Server, exchange: &Exchange, flight: Option<&Arc<Flight>>) -> Departed {
-    let (client, give_up, flight) = (exchange.client(), Arc::clone(&server.give_up), flight.cloned());
-    let is_ended = move || flight.as_ref().is_some_and(|flight| flight.is_ended());
-    Arc::new(move || give_up.load(Ordering::Relaxed) || is_ended() || client.is_gone())
 }
 
 /// Passes the answer on as it comes.
@@ -212,21 +206,9 @@ fn pump(server: &Server, answer: &mut Answer, mut reply: Reply, request_id: &str
         if let Err(error) = sent {
             log::debug!("id={request_id} the client left: {error}");
             drop(reply);
-            return drain(server, answer);
+            return answer.drain();
         }
     }
-}
-
-/// Reads an answer that nobody waits for to its end, if that is configured, so that its bill is whole. No more than a quarter
-/// of the workers do so at a time.
-fn drain(server: &Server, answer: &mut Answer) {
-    let bound = Duration::from_millis(server.config.client_gone_drain_ms);
-    let draining = server.draining.fetch_add(1, Ordering::Relaxed);
-    if !bound.is_zero() && draining < server.config.relay_workers.div_ceil(4) {
-        let give_up = Arc::clone(&server.give_up);
-        answer.drain(Arc::new(move || give_up.load(Ordering::Relaxed)), bound);
-    }
-    server.draining.fetch_sub(1, Ordering::Relaxed);
 }
 
 fn ended() -> Error {
@@ -240,8 +222,7 @@ fn break_off(server: &Server, answer: &mut Answer, mut reply: Reply, error: &Err
     let is_ending = server.give_up.load(Ordering::Relaxed);
     let is_ended = answer.flight().is_ended();
     if error.kind() == Kind::ClientGone && !is_ending && !is_ended {
-        drop(reply);
-        return drain(server, answer);
+        return;
     }
     if !answer.is_stream() {
         return;

@@ -1,17 +1,20 @@
 //! Every path in one table, each with its guard and its handler. The kind of handler *is* the guard: one that needs an
 //! admin cannot be called without one, and a path that is not listed is not served.
 
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, Download, Upload};
 use super::session::Admin;
 use super::watch::Watched;
 use super::{
-    Server, account_care, accounts, assets, auth, cleanup, download, key_routes, keys, live, logs, metrics, requests,
-    sign_in, statistics, status, system, trends, usage,
+    Server, account_care, accounts, assets, auth, backup, cleanup, download, key_routes, keys, live, logs, metrics,
+    migration, requests, sign_in, statistics, status, system, trends, usage,
 };
+use crate::http::Head;
 use crate::model::ApiKey;
 use crate::relay::Purpose;
 
 type Outcome = Result<Answer, Answer>;
+/// What prepares a download.
+pub(crate) type Prepare = fn(&Server, &Admin, &Call) -> Result<Download, Answer>;
 
 /// What serves a path, and behind which guard.
 pub(crate) enum Handler {
@@ -23,6 +26,12 @@ pub(crate) enum Handler {
     Admin(fn(&Server, &Admin, &Call) -> Outcome),
     /// The admin, for an answer that goes on: on a relay worker, in one of few places.
     Watch(fn(&Server, &Call) -> Result<Watched, Answer>),
+    /// The admin, whose body is large and read by the handler itself.
+    AdminBytes(fn(&Server, &Admin, &[u8]) -> Outcome),
+    /// The admin, whose body goes to the disk as it comes.
+    AdminUpload(fn(&Server, &Admin, &Head, &mut Upload<'_>) -> Outcome),
+    /// The admin, who gets a file piece by piece.
+    AdminDownload(Prepare),
     /// The holder of an API key, for reports: takes no permit.
     Key(fn(&Server, &ApiKey, &Call) -> Outcome),
     /// The holder of an API key, for the main path: on a relay worker, with a permit.
@@ -48,7 +57,14 @@ impl Handler {
         match self {
             Handler::Relayed => Some(Purpose::Message),
             Handler::Counted => Some(Purpose::CountTokens),
-            Handler::Open(_) | Handler::Unread(_) | Handler::Admin(_) | Handler::Key(_) | Handler::Watch(_) => None,
+            Handler::Open(_)
+            | Handler::Unread(_)
+            | Handler::Admin(_)
+            | Handler::AdminBytes(_)
+            | Handler::AdminUpload(_)
+            | Handler::AdminDownload(_)
+            | Handler::Watch(_)
+            | Handler::Key(_) => None,
         }
     }
 
@@ -146,6 +162,15 @@ static ROUTES: &[Route] = &[
     route("GET", "/admin/logs", Handler::Admin(logs::list)),
     route("GET", "/admin/logs/stream", Handler::Watch(logs::stream)),
     route("POST", "/admin/cleanup", Handler::Admin(cleanup::cleanup)),
+    route("GET", "/admin/export", Handler::AdminDownload(backup::export_sanitised)),
+    route("POST", "/admin/export", Handler::AdminDownload(backup::export_full)),
+    route("POST", "/admin/backup", Handler::AdminDownload(backup::backup)),
+    route("POST", "/admin/restore", Handler::AdminUpload(backup::restore)),
+    route("GET", "/admin/backups", Handler::Admin(backup::list)),
+    route("POST", "/admin/backups", Handler::Admin(backup::snapshot)),
+    route("POST", "/admin/migrate", Handler::AdminBytes(migration::start)),
+    route("GET", "/admin/migrate/:migrationId", Handler::Admin(migration::show)),
+    route("DELETE", "/admin/migrate/:migrationId", Handler::Admin(migration::cancel)),
 ];
 
 /// Every route: method, path pattern, guard. For tests that must not forget a new one.
@@ -153,7 +178,11 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, Guard)> {
     ROUTES.iter().map(|route| {
         let guard = match route.handler {
             Handler::Open(_) | Handler::Unread(_) => Guard::Open,
-            Handler::Admin(_) | Handler::Watch(_) => Guard::Admin,
+            Handler::Admin(_)
+            | Handler::AdminBytes(_)
+            | Handler::AdminUpload(_)
+            | Handler::AdminDownload(_)
+            | Handler::Watch(_) => Guard::Admin,
             Handler::Key(_) | Handler::Relayed | Handler::Counted => Guard::Key,
         };
         (route.method, route.path, guard)

@@ -59,12 +59,21 @@ impl Store {
     /// # Errors
     /// SQLite's.
     pub fn key_by_clear_text(&self, clear: &str) -> Result<Option<ApiKey>> {
-        let hash = secret::hash_api_key(clear, &self.pepper);
-        self.read(|db| {
-            let mut statement =
-                db.prepare_cached("SELECT * FROM api_keys WHERE key_hash = ?1 AND deleted_at_ms IS NULL")?;
-            Ok(statement.query_row([&hash], rows::api_key).optional()?)
-        })
+        let peppers = self.peppers();
+        // A key that was moved here was hashed with another pepper, and nothing else tells it from one made here.
+        let others = peppers.iter().map(|other| other.pepper.expose());
+        for pepper in std::iter::once(self.pepper.as_str()).chain(others) {
+            let hash = secret::hash_api_key(clear, pepper);
+            let found = self.read(|db| {
+                let mut statement =
+                    db.prepare_cached("SELECT * FROM api_keys WHERE key_hash = ?1 AND deleted_at_ms IS NULL")?;
+                Ok(statement.query_row([&hash], rows::api_key).optional()?)
+            })?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// Finds a key by its identifier.

@@ -21,8 +21,11 @@ const QUEUE_LINES_MAX: usize = 4096;
 const BATCH_LINES_MAX: usize = 512;
 /// Tries of one batch before its workers are told that it cannot be kept.
 const TRIES: u32 = 3;
-/// The longest a worker waits for a commit.
-const COMMIT_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a try waits for another connection's transaction. A large import holds its own for some seconds, on a slow
+/// machine for more, and no bill may be lost to it.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest a worker waits for a commit: all tries.
+const COMMIT_WAIT_MAX: Duration = Duration::from_secs(100);
 
 const PENDING: u8 = 0;
 const COMMITTED: u8 = 1;
@@ -93,6 +96,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the thread on a connection of its own.
     pub(super) fn start(db: Connection, zone: TimeZone) -> Result<Writer> {
+        db.busy_timeout(BUSY_TIMEOUT)?;
         let (sender, receiver) = sync_channel(QUEUE_LINES_MAX);
         let waiting = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&waiting);

@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn every_page_is_a_walk_along_one_index_and_nothing_is_sorted() {
         let mut db = Connection::open_in_memory().unwrap();
-        super::super::schema::migrate(&mut db).unwrap();
+        super::super::schema::migrate(&mut db, std::path::Path::new("")).unwrap();
         let all = LineFilter::default();
         let key = LineFilter { key_seq: Some(1), ..all.clone() };
         let failed = LineFilter { status: Some(StatusFilter::Outcome(Outcome::Error)), ..key.clone() };

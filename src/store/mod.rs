@@ -10,14 +10,20 @@ mod accounts;
 mod admins;
 mod api_keys;
 mod budgets;
+mod exports;
+mod imports;
 mod key_life;
 mod ledger;
 mod lines;
 mod oauth_sessions;
+mod origins;
 mod prices;
 mod reports;
+mod restore;
 mod rows;
 mod schema;
+mod snapshot;
+mod spool;
 mod standings;
 mod usage;
 mod windows;
@@ -26,10 +32,15 @@ pub use account_usage::AccountsUsage;
 pub use accounts::{AccountDraft, TokenPair};
 pub use admins::Session;
 pub use api_keys::KeyDraft;
+pub use exports::{ExportedKey, ExportedUsage, Exporter};
+pub use imports::{Import, Step};
 pub use ledger::Receipt;
 pub use lines::{KeptLine, LineFilter, LinePage, Named, Place, StatusFilter};
 pub use oauth_sessions::OauthSession;
 pub use reports::{KeyBill, KeyTrend, Span};
+pub use restore::{Staged, Upload, apply_staged};
+pub use snapshot::{Backup, Snapshot};
+pub use spool::Spool;
 pub use standings::{Affinity, Conversation, Standings};
 pub use usage::{KeyUsage, KeysUsage, Period};
 pub use windows::WindowUse;
@@ -65,12 +76,16 @@ pub struct Store {
     ledger: ledger::Writer,
     cipher: Cipher,
     pepper: String,
+    /// Of keys that other installations issued; replaced as a whole.
+    peppers: RwLock<Arc<Vec<origins::Pepper>>>,
     zone: TimeZone,
     /// All accounts with their secrets open; replaced as a whole whenever one changes.
     roster: RwLock<Arc<Vec<Arc<Account>>>>,
     /// The prices that the next line is priced by; replaced as a whole.
     prices: RwLock<Arc<PriceTable>>,
     path: PathBuf,
+    /// Held while a snapshot is taken or a backup is staged.
+    maintenance: Mutex<()>,
     /// Held for the life of the process: no second one may open this database.
     _lock: File,
 }
@@ -92,11 +107,12 @@ impl Store {
     /// Another process holds the folder; the encryption key is not the one this database was sealed with; SQLite's own.
     pub fn open(opening: &Opening<'_>) -> Result<Store> {
         let lock = lock_folder(opening.data_dir)?;
+        Spool::remove_leftover(opening.data_dir)?;
         let path = opening.data_dir.join("relay.db");
         let cipher = Cipher::new(opening.encryption_key)
             .map_err(|error| Error::internal("deriving the encryption key failed", error.to_string()))?;
         let mut writer = connect(&path, "FULL")?;
-        schema::migrate(&mut writer)?;
+        schema::migrate(&mut writer, opening.data_dir)?;
         schema::check_fingerprint(&mut writer, &cipher.fingerprint())?;
         let prices = prices::stored(&writer)?;
         let readers = (0..READERS).map(|_| connect(&path, "NORMAL").map(Mutex::new)).collect::<Result<Vec<_>>>()?;
@@ -109,13 +125,16 @@ impl Store {
             ledger,
             cipher,
             pepper: opening.encryption_key.to_owned(),
+            peppers: RwLock::default(),
             zone: opening.zone.clone(),
             roster: RwLock::default(),
             prices: RwLock::new(Arc::new(prices)),
             path,
+            maintenance: Mutex::new(()),
             _lock: lock,
         };
         store.reload_roster(&store.write())?;
+        store.reload_peppers(&store.write())?;
         Ok(store)
     }
 

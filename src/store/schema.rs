@@ -1,7 +1,9 @@
 //! Migrations, embedded from `schema/`, and the fingerprint that ties a database to its encryption key.
 
+use super::snapshot;
 use crate::error::{Error, Kind, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use std::path::Path;
 
 /// In order; the database's `user_version` says how many have been applied.
 const MIGRATIONS: &[&str] = &[
@@ -12,20 +14,29 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/0005_key_limits.sql"),
     include_str!("../../schema/0006_standings.sql"),
     include_str!("../../schema/0007_ledger_indexes.sql"),
+    include_str!("../../schema/0009_imported_keys.sql"),
 ];
 
-/// Brings the database to the newest schema, one transaction a step.
+/// The newest schema that this program knows.
+pub(super) fn known_version() -> i64 {
+    MIGRATIONS.len() as i64
+}
+
+/// Brings the database to the newest schema, one transaction a step, after a snapshot of how it was.
 ///
 /// # Errors
 /// The database was written by a newer program, or SQLite fails.
-pub(super) fn migrate(db: &mut Connection) -> Result<()> {
+pub(super) fn migrate(db: &mut Connection, data_dir: &Path) -> Result<()> {
     let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = MIGRATIONS.len() as i64;
+    let known = known_version();
     if found > known {
         return Err(Error::new(
             Kind::Internal,
             format!("the database has schema version {found}, this program knows {known}: use a newer claude-relay"),
         ));
+    }
+    if (1..known).contains(&found) {
+        snapshot::before_upgrade(db, data_dir, found)?;
     }
     for (step, sql) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -70,8 +81,16 @@ mod tests {
             "INSERT INTO rollups VALUES (1, 7, 2, 20261123, 'm', 3, 10, 20, 30, 40, 50), (0, 0, 0, 0, 'm', 3, 1, 2, 3, 4, 5)",
         )
         .unwrap();
-        migrate(&mut db).unwrap();
-        migrate(&mut db).unwrap();
+        let folder = std::env::temp_dir().join(format!("claude-relay-schema-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        migrate(&mut db, &folder).unwrap();
+        migrate(&mut db, &folder).unwrap();
+        let snapshots: Vec<_> = std::fs::read_dir(folder.join("backups")).unwrap().collect();
+        assert_eq!(snapshots.len(), 1, "one upgrade, one snapshot");
+        let kept = Connection::open(snapshots[0].as_ref().unwrap().path()).unwrap();
+        let version: i64 = kept.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        assert_eq!(version, 1);
+        std::fs::remove_dir_all(&folder).unwrap();
         let kept: (i64, i64, i64, i64) = db
             .query_row(
                 "SELECT bucket, cache_read_tokens, unpriced_requests, cost_input FROM rollups WHERE subject = 7",

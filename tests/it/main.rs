@@ -6,6 +6,8 @@
 #![allow(clippy::too_many_lines, clippy::unwrap_used)]
 
 mod admin;
+mod backups;
+mod client_gone;
 mod door;
 mod failover;
 mod front;
@@ -13,8 +15,12 @@ mod harness;
 mod interface;
 mod key_admin;
 mod key_budgets;
+mod kills;
 mod ledger;
 mod limits;
+mod litestream;
+mod moving_in;
+mod moving_out;
 mod oauth;
 mod overload;
 mod pages;
@@ -31,6 +37,7 @@ mod statistics_year;
 mod tidy;
 mod tls;
 mod tokens;
+mod tokens_lasting;
 mod transcripts;
 mod usage;
 mod verdicts;

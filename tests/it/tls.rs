@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Ends TLS in front of an upstream. Gives back where it listens and its certificate.
-fn tls_front(upstream: SocketAddr) -> (SocketAddr, String) {
+pub fn tls_front(upstream: SocketAddr) -> (SocketAddr, String) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
@@ -63,7 +63,7 @@ fn pass(client: TcpStream, config: Arc<rustls::ServerConfig>, upstream: SocketAd
 }
 
 /// A relay that trusts the certificate, or does not.
-fn start(address: SocketAddr, certificate: Option<&str>) -> Start {
+pub fn start(address: SocketAddr, certificate: Option<&str>) -> Start {
     let start = Start::new().with("CLAUDE_API_URL", &format!("https://localhost:{}/v1/messages", address.port()));
     match certificate {
         None => start,

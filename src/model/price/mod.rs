@@ -46,6 +46,9 @@ struct RateLine {
     rates: Rates,
 }
 
+/// What a sum of requests may cost at most, in pico-dollars: a hundred thousand dollars, so that sums of sums stay in range.
+const SUM_COST_MAX: i64 = 100_000 * DOLLAR;
+
 /// A multiplier as a ratio: 1.1 is eleven tenths.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Factor {
@@ -169,6 +172,22 @@ impl PriceTable {
     /// The edition of the repository's table.
     pub fn edition(&self) -> &str {
         &self.own.version
+    }
+
+    /// What the requests of a sum cost that was counted elsewhere, at the rates of an instant (Unix milliseconds). How long
+    /// each prompt was is not known of a sum: the rates are those of ordinary ones. `None` when the model has no price.
+    pub fn cost_of_sum(&self, model: &str, at_ms: i64, tokens: &Tokens) -> Option<Cost> {
+        let rates = self.find(model)?.price.rates(at_ms, 0)?;
+        let amount =
+            |count: i64, rate: i64| count.checked_mul(rate).filter(|amount| (0..=SUM_COST_MAX).contains(amount));
+        let writes = amount(tokens.cache_creation_5m, rates.write_5m)?;
+        Some(Cost {
+            input: amount(tokens.input, rates.input)?,
+            output: amount(tokens.output, rates.output)?,
+            cache_write: writes.checked_add(amount(tokens.cache_creation_1h, rates.write_1h)?)?,
+            cache_read: amount(tokens.cache_read, rates.read)?,
+            web_search: 0,
+        })
     }
 
     /// How many names have a price.

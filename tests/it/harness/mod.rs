@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod events;
+pub mod redis;
 pub mod relay;
 pub mod upstream;
 

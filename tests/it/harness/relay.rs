@@ -144,6 +144,22 @@ impl Relay {
         fetch(self.address, method, target, &fields, body.as_bytes())
     }
 
+    /// Signs in anew, as after a restore.
+    pub fn sign_in(&mut self) {
+        self.token = self.login(ADMIN.0, ADMIN.1).json()["token"].as_str().expect("a token").to_owned();
+    }
+
+    /// Sends a backup to be restored.
+    pub fn restore(&self, passphrase: &str, file: &[u8]) -> Response {
+        let bearer = format!("Bearer {}", self.token);
+        let fields = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/octet-stream"),
+            ("X-Backup-Passphrase", passphrase),
+        ];
+        self.post("/admin/restore", &fields, file)
+    }
+
     pub fn add_account(&self, body: &Value) -> Value {
         let response = self.admin("POST", "/admin/claude-accounts", body);
         assert_eq!(response.status, 200, "{}", response.text());

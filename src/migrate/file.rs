@@ -1,0 +1,226 @@
+//! Reads an export of the original, versions 1.0 and 2.0, one record at a time: the text is in memory, its tree is not.
+
+use super::Progress;
+use super::intake::Intake;
+use super::records::{Fields, Unit};
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// Versions of the format that are read. Later ones of the first two have the same outline.
+const VERSIONS: [&str; 2] = ["1.", "2."];
+
+/// Reads all records.
+pub(super) fn read(text: &str, intake: &mut Intake, progress: &Progress) -> Result<()> {
+    progress.set_total(count(text)?);
+    let mut failure = None;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let mut taking = Taking { intake, progress, failure: &mut failure };
+    let parsed = Outline(&mut taking).deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    parsed.map_err(|error| Error::invalid(format!("export is not an export of the original: {error}")))
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    metadata: Metadata,
+    data: Lists,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    version: Value,
+}
+
+#[derive(Deserialize)]
+struct Lists {
+    #[serde(default, rename = "apiKeys")]
+    keys: Vec<IgnoredAny>,
+    #[serde(default, rename = "claudeAccounts")]
+    accounts: Vec<IgnoredAny>,
+}
+
+/// Checks what the file is, and counts what is in it.
+fn count(text: &str) -> Result<u64> {
+    let head: Head = serde_json::from_str(text)
+        .map_err(|error| Error::invalid(format!("export is not an export of the original: {error}")))?;
+    let version = head.metadata.version.as_str().unwrap_or_default();
+    if !VERSIONS.iter().any(|known| version.starts_with(known)) {
+        return Err(Error::invalid("export must be of version 1.0 or 2.0 of the original's format"));
+    }
+    Ok((head.data.keys.len() + head.data.accounts.len()) as u64)
+}
+
+/// What takes the records in, and what stopped it.
+struct Taking<'a> {
+    intake: &'a mut Intake,
+    progress: &'a Progress,
+    failure: &'a mut Option<Error>,
+}
+
+impl Taking<'_> {
+    fn done<E: serde::de::Error>(&mut self, result: Result<()>) -> std::result::Result<(), E> {
+        self.progress.add(1);
+        result.and_then(|()| self.progress.goes_on()).map_err(|error| {
+            let stopped = E::custom(error.message());
+            *self.failure = Some(error);
+            stopped
+        })
+    }
+}
+
+/// The file's outermost object.
+struct Outline<'a, 'b>(&'a mut Taking<'b>);
+/// Its member `data`.
+struct Data<'a, 'b>(&'a mut Taking<'b>);
+/// One list of records, each taken in as it comes.
+struct Each<'a, 'b>(&'a mut Taking<'b>, fn(&mut Intake, Map<String, Value>) -> Result<()>);
+
+macro_rules! seed {
+    ($name:ident, $visit:ident, $deserialize:ident) => {
+        impl<'de> DeserializeSeed<'de> for $name<'_, '_> {
+            type Value = ();
+            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+                deserializer.$deserialize(self)
+            }
+        }
+    };
+}
+seed!(Outline, visit_map, deserialize_map);
+seed!(Data, visit_map, deserialize_map);
+seed!(Each, visit_seq, deserialize_any);
+
+impl<'de> Visitor<'de> for Outline<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with metadata and data")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "data" {
+                map.next_value_seed(Data(self.0))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for Data<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of lists")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
+                "apiKeys" => map.next_value_seed(Each(self.0, key))?,
+                "claudeAccounts" => map.next_value_seed(Each(self.0, account))?,
+                "admins" => map.next_value_seed(Each(self.0, admin))?,
+                "globalModelStats" => {
+                    let members: Option<Map<String, Value>> = map.next_value()?;
+                    let taken = global(self.0.intake, members.unwrap_or_default());
+                    self.0.done(taken)?;
+                }
+                list if list.ends_with("Accounts") => map.next_value_seed(Each(self.0, unknown))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for Each<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of records")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<(), A::Error> {
+        while let Some(record) = list.next_element()? {
+            let taken = (self.1)(self.0.intake, object(record));
+            self.0.done(taken)?;
+        }
+        Ok(())
+    }
+}
+
+fn object(value: Option<Value>) -> Map<String, Value> {
+    match value {
+        Some(Value::Object(members)) => members,
+        _ => Map::new(),
+    }
+}
+
+fn id(record: &Map<String, Value>) -> String {
+    record.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn key(intake: &mut Intake, mut record: Map<String, Value>) -> Result<()> {
+    let (id, mut stats) = (id(&record), object(record.remove("usageStats")));
+    intake.key(&id, &Fields::from(record))?;
+    if id.is_empty() {
+        return Ok(());
+    }
+    let total = object(stats.remove("total"));
+    if !total.is_empty() {
+        intake.total(&id, &Fields::from(total))?;
+    }
+    buckets(intake, (&id, ""), &mut stats)?;
+    for (model, stats) in object(stats.remove("models")) {
+        buckets(intake, (&id, &model), &mut object(Some(stats)))?;
+    }
+    Ok(())
+}
+
+/// The members `monthly`, `daily` and `hourly`: a record each bucket.
+fn buckets(intake: &mut Intake, of: (&str, &str), stats: &mut Map<String, Value>) -> Result<()> {
+    for word in ["monthly", "daily", "hourly"] {
+        let Some(unit) = Unit::parse(word) else { continue };
+        for (date, fields) in object(stats.remove(word)) {
+            intake.usage_of(of, unit, &date, &Fields::from(object(Some(fields))), &date)?;
+        }
+    }
+    Ok(())
+}
+
+fn account(intake: &mut Intake, record: Map<String, Value>) -> Result<()> {
+    intake.account(&id(&record), &Fields::from(record))
+}
+
+fn admin(intake: &mut Intake, record: Map<String, Value>) -> Result<()> {
+    intake.admin(&Fields::from(record))
+}
+
+fn unknown(intake: &mut Intake, _: Map<String, Value>) -> Result<()> {
+    intake.other("account:", "an account of another vendor or of a kind that is not known here");
+    Ok(())
+}
+
+fn global(intake: &mut Intake, mut members: Map<String, Value>) -> Result<()> {
+    for word in ["monthly", "daily", "hourly"] {
+        let Some(unit) = Unit::parse(word) else { continue };
+        for (date, models) in object(members.remove(word)) {
+            for (model, fields) in object(Some(models)) {
+                intake.usage_of(("", &model), unit, &date, &Fields::from(object(Some(fields))), &date)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! The original's records as it stored them, field by field, and the nouns that they become. Every value was text there, and
+//! every one may be missing, empty or something else than it should be.
+
+use crate::model::moved::{LaterKey, MovedKey};
+use crate::model::secret::hash_api_key;
+use crate::model::time::{Buckets, TimeZone, parse, parse_in};
+use crate::model::{Tokens, Usage, cost};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+/// Counts that can be true; sums of them stay in range.
+const COUNT_MAX: i64 = 1_000_000_000_000_000;
+/// The largest limit that is taken over, in dollars.
+const LIMIT_DOLLARS_MAX: f64 = 1_000_000.0;
+/// What a sanitised export has in the place of a secret.
+pub(super) const REDACTED: &str = "[REDACTED]";
+
+/// The fields of a record.
+pub(super) struct Fields(HashMap<String, String>);
+
+impl From<HashMap<String, String>> for Fields {
+    fn from(fields: HashMap<String, String>) -> Fields {
+        Fields(fields)
+    }
+}
+
+impl From<Map<String, Value>> for Fields {
+    /// As they would be stored: JSON's null is the empty text, what is no text is written as JSON.
+    fn from(members: Map<String, Value>) -> Fields {
+        let text = |value| match value {
+            Value::String(text) => text,
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        Fields(members.into_iter().map(|(name, value)| (name, text(value))).collect())
+    }
+}
+
+impl Fields {
+    /// A field; empty if it is missing.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.0.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn is_true(&self, name: &str) -> bool {
+        self.text(name) == "true"
+    }
+
+    /// A limit: a whole number, or none.
+    pub(super) fn limit(&self, name: &str) -> i64 {
+        self.text(name).trim().parse().unwrap_or(0).clamp(0, COUNT_MAX)
+    }
+
+    pub(super) fn instant(&self, name: &str) -> Option<i64> {
+        parse(self.text(name))
+    }
+
+    /// A limit in dollars as pico-dollars; none if it cannot be read.
+    fn dollars(&self, name: &str) -> i64 {
+        let amount: f64 = self.text(name).trim().parse().unwrap_or(0.0);
+        if amount > 0.0 { (amount.min(LIMIT_DOLLARS_MAX) * cost::DOLLAR as f64).round() as i64 } else { 0 }
+    }
+
+    /// A list of texts, written as JSON; empty if it cannot be read, as it was there.
+    fn texts(&self, name: &str) -> Vec<String> {
+        serde_json::from_str(self.text(name)).unwrap_or_default()
+    }
+
+    /// A count; `None` if it is none that can be true.
+    fn count(&self, name: &str) -> Option<i64> {
+        match self.text(name) {
+            "" => Some(0),
+            text => text.parse().ok().filter(|count| (0..=COUNT_MAX).contains(count)),
+        }
+    }
+}
+
+/// A key's hash, or why it has none that works.
+pub(super) fn hash(fields: &Fields, pepper: &str) -> Result<String, &'static str> {
+    match fields.text("apiKey") {
+        "" => Err("it has no hash, so nobody can use it; what it used is kept under a deleted key"),
+        text if text.contains(REDACTED) => {
+            Err("the export is sanitised: its hash was cut off; what it used is kept under a deleted key")
+        }
+        text if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(text.to_ascii_lowercase()),
+        // An export that was edited by hand may have keys in the clear, which the original's import hashes as well.
+        clear => Ok(hash_api_key(clear, pepper)),
+    }
+}
+
+/// A key as it is here.
+pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) -> MovedKey {
+    let expires_at = fields.text("expiresAt").to_owned();
+    let name = match fields.text("name") {
+        "" => id,
+        name => name,
+    };
+    let is_deleted = fields.is_true("isDeleted");
+    MovedKey {
+        id: id.to_owned(),
+        hash,
+        name: name.to_owned(),
+        description: fields.text("description").to_owned(),
+        token_limit: fields.limit("tokenLimit"),
+        concurrency_limit: fields.limit("concurrencyLimit"),
+        rate_limit_window: fields.limit("rateLimitWindow"),
+        rate_limit_requests: fields.limit("rateLimitRequests"),
+        is_active: fields.is_true("isActive"),
+        claude_account_id: fields.text("claudeAccountId").to_owned(),
+        enable_model_restriction: fields.is_true("enableModelRestriction"),
+        restricted_models: fields.texts("restrictedModels"),
+        created_at_ms: fields.instant("createdAt").unwrap_or(now_ms),
+        updated_at_ms: fields.instant("updatedAt"),
+        last_used_at_ms: fields.instant("lastUsedAt"),
+        // A time without an offset was one of the server's zone, which was UTC unless it was set.
+        expires_at_ms: parse(&expires_at).or_else(|| parse_in(&expires_at, &TimeZone::UTC)),
+        expires_at,
+        deleted_at_ms: is_deleted.then(|| fields.instant("deletedAt").unwrap_or(now_ms)),
+        later: LaterKey {
+            tags: fields.texts("tags"),
+            daily_cost_limit: fields.dollars("dailyCostLimit"),
+            total_cost_limit: fields.dollars("totalCostLimit"),
+            rate_limit_cost: fields.dollars("rateLimitCost"),
+            is_activated_by_use: fields.text("expirationMode") == "activation",
+            activation_days: fields.limit("activationDays").min(3650),
+            activated_at_ms: fields.instant("activatedAt"),
+        },
+    }
+}
+
+/// What a record of usage counts; `None` if it cannot be true. Before there was a split into input and output, the original
+/// reads 30 and 70 of a hundred.
+pub(super) fn usage(fields: &Fields, is_total: bool) -> Option<Usage> {
+    let count = |name: &str| {
+        if is_total {
+            let mut letters = name.chars();
+            let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+            fields.count(&format!("total{}{}", first.into_iter().collect::<String>(), letters.as_str()))
+        } else {
+            fields.count(name)
+        }
+    };
+    let mut tokens = Tokens {
+        input: count("inputTokens")?,
+        output: count("outputTokens")?,
+        cache_creation_5m: count("cacheCreateTokens")?,
+        cache_creation_1h: 0,
+        cache_read: count("cacheReadTokens")?,
+    };
+    let unsplit = count("tokens")?;
+    if unsplit > 0 && tokens.input + tokens.output == 0 {
+        tokens.input = (unsplit * 3 + 5) / 10;
+        tokens.output = (unsplit * 7 + 5) / 10;
+    }
+    Some(Usage { requests: count("requests")?, tokens })
+}
+
+/// A month, a day or an hour as the original writes it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Unit {
+    Month,
+    Day,
+    Hour,
+}
+
+impl Unit {
+    pub(super) fn parse(word: &str) -> Option<Unit> {
+        match word {
+            "monthly" => Some(Unit::Month),
+            "daily" => Some(Unit::Day),
+            "hourly" => Some(Unit::Hour),
+            _ => None,
+        }
+    }
+
+    /// The span's code and the bucket, as in the rollups. Days and months keep their names; an hour is told by the
+    /// offset that the original counted with.
+    pub(super) fn bucket(self, text: &str, offset_hours: i64, zone: &TimeZone) -> Option<(i64, i64)> {
+        let day = |text: &str| -> Option<(i64, i64)> {
+            let is_date = text.len() == 10 && text.is_ascii();
+            let at_ms = parse(text).filter(|_| is_date)?;
+            Some((text.replace('-', "").parse().ok()?, at_ms))
+        };
+        match self {
+            Unit::Month => day(&format!("{text}-01")).map(|(day, _)| (1, day / 100)),
+            Unit::Day => day(text).map(|(day, _)| (2, day)),
+            Unit::Hour => {
+                let (date, hour) = text.split_once(':')?;
+                let hour: i64 = hour.parse().ok().filter(|_| hour.len() == 2)?;
+                let (_, at_ms) = day(date).filter(|_| (0..24).contains(&hour))?;
+                Some((3, Buckets::of(at_ms + (hour - offset_hours) * 3_600_000, zone).hour))
+            }
+        }
+    }
+}
+
+/// What a Redis key of the original holds.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Name<'a> {
+    Key(&'a str),
+    Account(&'a str),
+    Admin,
+    /// All time of a key.
+    Total(&'a str),
+    /// A bucket of time: the key (empty for all together), the model (empty for all together), the unit, its text.
+    Usage(&'a str, &'a str, Unit, &'a str),
+    /// Something else, and why it is left.
+    Other(&'static str),
+}
+
+/// Reads a Redis key. Model names may hold colons, so a name is read from both ends.
+pub(super) fn name(text: &str) -> Name<'_> {
+    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+    match kind {
+        "apikey" if rest == "hash_map" => Name::Other("an index, made anew"),
+        "apikey" if !rest.is_empty() && !rest.contains(':') => Name::Key(rest),
+        "claude" if rest.strip_prefix("account:").is_some_and(|id| !id.is_empty() && !id.contains(':')) => {
+            Name::Account(&rest["account:".len()..])
+        }
+        "admin" => Name::Admin,
+        "session" => Name::Other("a session: never taken over"),
+        "oauth" | "sticky_session" | "concurrency" | "rate_limit" | "global_rate_limit" => {
+            Name::Other("a state of the moment")
+        }
+        "claude_account" => Name::Other("an account under a name that the original does not read"),
+        "claude_console_account" => Name::Other("a Console account of a later version: add it anew with its key"),
+        "usage" => {
+            usage_name(rest).unwrap_or(Name::Other("figures of a kind that is not known or worked out anew here"))
+        }
+        _ => Name::Other("not known to this program"),
+    }
+}
+
+fn usage_name(rest: &str) -> Option<Name<'_>> {
+    let Some((first, after)) = rest.split_once(':') else {
+        return (!rest.is_empty()).then_some(Name::Total(rest));
+    };
+    if let Some(unit) = Unit::parse(first) {
+        let (id, date) = after.split_once(':')?;
+        return Some(Name::Usage(id, "", unit, date));
+    }
+    if first == "model" {
+        return model_name("", after);
+    }
+    model_name(first, after.strip_prefix("model:")?)
+}
+
+fn model_name<'a>(id: &'a str, rest: &'a str) -> Option<Name<'a>> {
+    let (word, after) = rest.split_once(':')?;
+    let unit = Unit::parse(word)?;
+    let mut at = after.rfind(':')?;
+    if unit == Unit::Hour {
+        at = after[..at].rfind(':')?;
+    }
+    let (model, date) = (&after[..at], &after[at + 1..]);
+    (!model.is_empty()).then_some(Name::Usage(id, model, unit, date))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::tz::Offset;
+
+    #[test]
+    fn names_are_read_from_both_ends() {
+        let model = "us.anthropic.claude-sonnet-4-20250514-v1:0";
+        for (text, expected) in [
+            ("apikey:1-2", Name::Key("1-2")),
+            ("apikey:hash_map", Name::Other("an index, made anew")),
+            ("claude:account:a", Name::Account("a")),
+            ("usage:k", Name::Total("k")),
+            ("usage:daily:k:2026-11-23", Name::Usage("k", "", Unit::Day, "2026-11-23")),
+            ("usage:hourly:k:2026-11-23:08", Name::Usage("k", "", Unit::Hour, "2026-11-23:08")),
+            (&format!("usage:model:daily:{model}:2026-11-23"), Name::Usage("", model, Unit::Day, "2026-11-23")),
+            (
+                &format!("usage:k:model:hourly:{model}:2026-11-23:08"),
+                Name::Usage("k", model, Unit::Hour, "2026-11-23:08"),
+            ),
+            ("usage:k:model:monthly:模 型@1:2026-11", Name::Usage("k", "模 型@1", Unit::Month, "2026-11")),
+            ("session:admin_credentials", Name::Other("a session: never taken over")),
+        ] {
+            assert_eq!(name(text), expected, "{text}");
+        }
+        for text in
+            ["usage:", "usage:cost:daily:k:2026-01-01", "usage:model:daily:2026-11-23", "usage:k:model:weekly:m:1"]
+        {
+            assert!(matches!(name(text), Name::Other(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn buckets_keep_their_days_and_hours_are_instants() {
+        let (utc, india) = (TimeZone::UTC, TimeZone::fixed(Offset::from_seconds(19_800).expect("offset")));
+        assert_eq!(Unit::Month.bucket("2026-11", 8, &utc), Some((1, 202_611)));
+        assert_eq!(Unit::Day.bucket("2026-11-23", 8, &utc), Some((2, 20_261_123)));
+        // 08:00 at +8 is midnight UTC.
+        assert_eq!(Unit::Hour.bucket("2026-11-23:08", 8, &utc), Some((3, 1_795_392_000)));
+        assert_eq!(Unit::Hour.bucket("2026-11-23:00", -5, &utc), Some((3, 1_795_392_000 + 5 * 3600)));
+        assert_eq!(Unit::Hour.bucket("2026-11-23:08", 8, &india), Some((3, 1_795_392_000 - 1800)));
+        for (unit, text) in [
+            (Unit::Month, "2026-13"),
+            (Unit::Day, "2026-02-30"),
+            (Unit::Day, "20261123"),
+            (Unit::Hour, "2026-11-23:24"),
+            (Unit::Hour, "2026-11-23"),
+            (Unit::Month, ""),
+        ] {
+            assert_eq!(unit.bucket(text, 8, &utc), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_that_cannot_be_true_are_none_and_old_ones_are_split() {
+        let fields = |pairs: &[(&str, &str)]| {
+            Fields(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        };
+        let old = usage(&fields(&[("tokens", "105"), ("requests", "2")]), false).expect("counts");
+        assert_eq!((old.tokens.input, old.tokens.output, old.requests), (32, 74, 2));
+        let total = usage(&fields(&[("totalInputTokens", "7"), ("totalTokens", "9"), ("totalRequests", "1")]), true);
+        assert_eq!(total.expect("counts").tokens.input, 7);
+        for wrong in ["-1", "NaN", "1.5", "99999999999999999999", "1000000000000001"] {
+            assert_eq!(usage(&fields(&[("inputTokens", wrong)]), false), None, "{wrong}");
+        }
+    }
+}

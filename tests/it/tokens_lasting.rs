@@ -1,0 +1,154 @@
+//! Refresh tokens over crashes: what is granted is kept before it is used.
+
+use crate::harness::client::Connection;
+use crate::harness::relay::Start;
+use crate::harness::upstream::{Step, json};
+use crate::harness::{Relay, Upstream, eventually};
+use crate::samples::{REQUEST, message};
+use claude_relay::model::time::now_ms;
+use serde_json::{Value, json as value};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A token endpoint whose refresh tokens work once: one is spent as soon as anything of the pair that was granted for it is
+/// used (the leeway of servers that rotate, for an answer that never arrived). What was granted and used is lost for whoever
+/// did not keep it.
+#[derive(Default)]
+struct Endpoint {
+    /// The pair in use, and the one that was granted for it and not used yet.
+    current: u32,
+    granted: Option<u32>,
+    grants: u32,
+    next: u32,
+}
+
+impl Endpoint {
+    /// Takes note of a token of the pair `number`. Whether it is any good.
+    fn uses(&mut self, number: u32) -> bool {
+        if self.granted == Some(number) {
+            self.current = number;
+            self.granted = None;
+        }
+        self.current == number
+    }
+
+    fn grant(&mut self, refresh: &str, expires_in_s: u32) -> Vec<Step> {
+        let number = refresh.strip_prefix("refresh-").and_then(|number| number.parse().ok()).unwrap();
+        if !self.uses(number) {
+            return json(400, r#"{"error":"invalid_grant"}"#);
+        }
+        self.next += 1;
+        self.grants += 1;
+        self.granted = Some(self.next);
+        let next = self.next;
+        let body = value!({ "access_token": format!("access-{next}"), "refresh_token": format!("refresh-{next}"), "expires_in": expires_in_s });
+        json(200, &body.to_string())
+    }
+}
+
+/// An API and its token endpoint. Every access token lives `life_s`.
+fn upstream(endpoint: &Arc<Mutex<Endpoint>>, life_s: u32) -> Upstream {
+    let endpoint = Arc::clone(endpoint);
+    Upstream::start(move |request| {
+        let mut endpoint = endpoint.lock().unwrap();
+        if request.target == "/token" {
+            return endpoint.grant(request.json()["refresh_token"].as_str().unwrap(), life_s);
+        }
+        let bearer = request.field("authorization").unwrap().strip_prefix("Bearer access-").unwrap();
+        match endpoint.uses(bearer.parse().unwrap()) {
+            true => json(200, &message("m", 1, 1)),
+            false => json(401, r#"{"type":"error","error":{"type":"authentication_error","message":"token_expired"}}"#),
+        }
+    })
+}
+
+fn start(upstream: &Upstream) -> Start {
+    Start::new().upstream(upstream).with("OAUTH_TOKEN_URL", &format!("http://{}/token", upstream.address))
+}
+
+fn add_account(relay: &Relay, expires_at_ms: i64) -> Value {
+    relay.add_account(&value!({ "name": "a",
+        "claudeAiOauth": { "accessToken": "access-0", "refreshToken": "refresh-0", "expiresAt": expires_at_ms } }))
+}
+
+fn account(relay: &Relay) -> Value {
+    relay.admin("GET", "/admin/claude-accounts", &Value::Null).json()["data"][0].clone()
+}
+
+#[test]
+fn a_kill_at_any_moment_of_many_refreshes_never_loses_the_account() {
+    let endpoint: Arc<Mutex<Endpoint>> = Arc::default();
+    // Shorter than the relay refreshes ahead of: each request finds its token in need of a new one.
+    let upstream = upstream(&endpoint, 30);
+    let mut relay = start(&upstream).run();
+    add_account(&relay, 1);
+    let key = relay.add_key("k");
+    let mut kills = 0_u64;
+    while endpoint.lock().unwrap().grants < 200 {
+        let pause = Duration::from_micros(kills * 1709 % 23_000);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut client = Connection::open(relay.address);
+                    loop {
+                        client.request("POST", "/v1/messages", &[("x-api-key", &key.clear)], REQUEST);
+                        match client.response() {
+                            Ok(answer) => assert_eq!(answer.status, 200, "{}", answer.text()),
+                            Err(_) => return,
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(5) + pause);
+            relay.signal("-KILL");
+        });
+        kills += 1;
+        relay = relay.kill_and_restart(start(&upstream));
+        assert_eq!(account(&relay)["status"], "active", "after {kills} kills");
+    }
+    assert!(kills >= 10, "{kills}");
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+}
+
+#[test]
+fn a_token_that_is_refused_is_refreshed_once_for_all_who_meet_the_refusal() {
+    let endpoint = Arc::new(Mutex::new(Endpoint { next: 7, ..Endpoint::default() }));
+    let upstream = upstream(&endpoint, 3600);
+    let relay = start(&upstream).with("RELAY_WORKERS", "64").run();
+    // The vendor knows the refresh token and has taken the access token back long before its end.
+    relay.add_account(&value!({ "name": "a",
+        "claudeAiOauth": { "accessToken": "access-5", "refreshToken": "refresh-0", "expiresAt": now_ms() + 3_600_000 } }));
+    let key = relay.add_key("k");
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| assert_eq!(relay.message(&key, REQUEST).status, 200));
+        }
+    });
+    assert_eq!(endpoint.lock().unwrap().grants, 1);
+    assert!(account(&relay)["rest"].is_null());
+    assert!(upstream.received().iter().any(|request| request.field("authorization") == Some("Bearer access-5")));
+}
+
+#[test]
+fn a_token_near_its_end_is_refreshed_in_the_background_and_failures_are_in_the_history() {
+    let endpoint: Arc<Mutex<Endpoint>> = Arc::default();
+    let good = upstream(&endpoint, 3600);
+    let relay = start(&good).run();
+    let id = add_account(&relay, now_ms() + 120_000)["id"].as_str().unwrap().to_owned();
+    let bad = relay.add_account(&value!({ "name": "b",
+        "claudeAiOauth": { "accessToken": "access-0", "refreshToken": "refresh-77", "expiresAt": now_ms() + 120_000 } }));
+    let kinds = |id: &str| {
+        let events = relay.admin("GET", &format!("/admin/claude-accounts/{id}/events"), &Value::Null).json();
+        let kinds = events["data"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap().to_owned());
+        kinds.collect::<Vec<_>>()
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(45);
+    while endpoint.lock().unwrap().grants == 0 && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(endpoint.lock().unwrap().grants, 1, "without any request");
+    eventually("the history says so", || kinds(&id) == ["refresh"]);
+    eventually("and of the other one that it failed", || {
+        kinds(bad["id"].as_str().unwrap()).first().is_some_and(|kind| kind == "refresh_failed")
+    });
+}
