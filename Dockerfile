@@ -1,6 +1,16 @@
+FROM node:22-bookworm-slim AS pages
+WORKDIR /web
+COPY web/package.json web/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY web .
+RUN npm run build
+
 FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY . .
+# Built pages that are newer than their sources are taken as they are; this image has no Node.
+COPY --from=pages /web/dist web/dist
+RUN touch web/dist/index.html
 RUN cargo build --release --locked
 
 FROM debian:bookworm-slim

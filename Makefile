@@ -15,17 +15,26 @@ run: build ## Build and start the relay: no configuration needed
 test: ## Run all tests, on the release build
 	tests/prepare.sh
 	cargo test --release --locked
+	npm --prefix web test
+	npm --prefix tests/ui test
 
-lint: ## Check the format and run clippy
+lint: web/node_modules ## Check the format, run clippy, eslint and the type checker
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+	npm --prefix web run check
+	npm --prefix web run lint
 
-fmt: ## Format the code
+fmt: web/node_modules ## Format the code
 	cargo fmt
+	npm --prefix web run fmt
+
+web/node_modules: web/package-lock.json
+	npm --prefix web ci --no-audit --no-fund --loglevel=error
+	touch $@
 
 bench: build ## Measure the relay beside a direct connection: ratios, not absolute figures
 	cargo bench --locked
 
 clean: ## Remove what was built
 	cargo clean
-	rm -rf tests/sdk/node_modules tests/.venv
+	rm -rf tests/sdk/node_modules tests/ui/node_modules tests/ui/shots tests/.venv web/node_modules web/dist

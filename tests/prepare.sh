@@ -1,6 +1,7 @@
 #!/bin/sh
-# Sets up what the tests need beside cargo: the official SDKs and Litestream, from PyPI and npm, in folders of their own. Python and Node
-# are installed through apt where that is possible; otherwise one line says what is missing.
+# Sets up what the tests need beside cargo: the official SDKs and Litestream, from PyPI and npm, in folders of their own, and a
+# browser with fonts for both languages. Python, Node, Redis and Chromium are installed through apt where that is possible;
+# otherwise one line says what is missing.
 set -eu
 cd "$(dirname "$0")"
 
@@ -10,6 +11,8 @@ missing=""
 have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 have node || missing="$missing nodejs"
 have npm || missing="$missing npm"
+[ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing="$missing chromium"
+if have fc-list && [ -n "$(fc-list :lang=zh)" ]; then :; else missing="$missing fontconfig fonts-noto-cjk"; fi
 have redis-server || missing="$missing redis-server"
 if [ -n "$missing" ]; then
     if have apt-get && [ "$(id -u)" = 0 ]; then
@@ -28,4 +31,7 @@ if ! .venv/bin/python -c 'import anthropic' 2>/dev/null || [ ! -x .venv/bin/lite
 fi
 if [ ! -d sdk/node_modules/@anthropic-ai/sdk ]; then
     (cd sdk && npm ci --no-audit --no-fund --silent)
+fi
+if [ ! -d ui/node_modules/playwright-core ]; then
+    (cd ui && npm ci --no-audit --no-fund --silent)
 fi

@@ -39,5 +39,6 @@ mod tls;
 mod tokens;
 mod tokens_lasting;
 mod transcripts;
+mod usage;
 mod verdicts;
 mod watching;

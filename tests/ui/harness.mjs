@@ -207,6 +207,7 @@ export async function openPage(browser, relay, options = {}) {
     await context.addCookies([{ name: 'adminToken', value: relay.token, url: relay.origin, httpOnly: true, sameSite: 'Strict' }])
   }
   const page = await context.newPage()
+  page.setDefaultTimeout(10_000)
   const faults = []
   const allowed = [...allow]
   page.on('console', (line) => {
