@@ -291,12 +291,8 @@ fn put_key(db: &Connection, key: &MovedKey, hash: Option<&str>) -> Result<i64> {
     Ok(seq)
 }
 
-/// What the original's later versions keep of a key, where this schema has a place for it.
+/// What the original's later versions keep of a key.
 fn put_later(db: &Connection, seq: i64, later: &LaterKey) -> Result<()> {
-    let place = "SELECT 1 FROM pragma_table_info('api_keys') WHERE name = 'activated_at_ms'";
-    if !db.prepare_cached(place)?.exists([])? {
-        return Ok(());
-    }
     let tags = serde_json::to_string(&later.tags).map_err(|error| Error::internal("tags cannot be written", error))?;
     db.prepare_cached(
         "UPDATE api_keys SET tags = :tags, daily_cost_limit = :daily, total_cost_limit = :total,

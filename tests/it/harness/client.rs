@@ -40,6 +40,11 @@ impl Connection {
         Connection::over(TcpStream::connect(address).expect("connect"))
     }
 
+    /// `None` when nobody listens.
+    pub fn try_open(address: SocketAddr) -> Option<Connection> {
+        TcpStream::connect(address).ok().map(Connection::over)
+    }
+
     /// A connection that was made elsewhere.
     pub fn over(stream: TcpStream) -> Connection {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -54,6 +59,17 @@ impl Connection {
 
     /// Sends a request with a body of known length.
     pub fn request(&mut self, method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) {
+        self.try_request(method, target, fields, body).expect("send");
+    }
+
+    /// The same to somebody who may be gone.
+    pub fn try_request(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<()> {
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: relay\r\n");
         for (name, value) in fields {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -64,7 +80,7 @@ impl Connection {
         head.push_str("\r\n");
         let mut bytes = head.into_bytes();
         bytes.extend_from_slice(body);
-        self.send(&bytes);
+        self.stream.write_all(&bytes)
     }
 
     /// Reads the status line and the fields.
