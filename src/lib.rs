@@ -9,10 +9,11 @@
 //!
 //! ```text
 //! main ──► app ──► server ──► relay ──┬──► claude ──┐
-//!                   │  │        │     │             ├──► model
-//!                   │  │        └─────┴──► store ───┘
-//!                   │  └──► store   (plain admin reads and writes)
-//!                   └─────► http    (connections, heads, framing; knows nothing of relaying)
+//!                   │  │  │     │     │             ├──► model
+//!                   │  │  │     └─────┴──► store ───┤
+//!                   │  │  ├──► store   (plain admin reads and writes)
+//!                   │  │  └──► migrate ──► store ───┘
+//!                   │  └─────► http    (connections, heads, framing; knows nothing of relaying)
 //! leaves anyone may use: error, config
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! | [`model`] | the nouns: accounts, keys, secrets, usage, instants | I/O |
 //! | [`claude`] | the vendor's dialect, pure: headers, events, usage, OAuth messages | sockets, SQL, clocks |
 //! | [`store`] | all SQL, one file a noun; the ledger's thread | HTTP |
+//! | [`migrate`] | the original's data, in and out again | the main path |
 //! | [`relay`] | the main path, one file a step | clients' sockets, SQL text |
 //! | [`http`] | HTTP/1.1 towards clients | paths, keys, accounts |
 //! | [`server`] | the table of routes, guards, handlers, the words of refusals | the upstream's client |
@@ -32,8 +34,8 @@
 //! 1 http::Door            bytes → head            bounded, with a deadline; then a worker of the right pool
 //! 2 server::router        POST /api/v1/messages → relayed
 //! 3 relay::admit          key → caller            who, may they, hold a permit; given back on drop
-//! 4 relay::select         caller → account        the bound one, else the pool's least recently used
-//! 5 relay::upstream       account → answer        through the account's proxy; the head decides nothing yet
+//! 4 relay::select         caller → account        the bound one, the conversation's own, else the pool's best
+//! 5 relay::forward        account → answer        proved, sent, judged by one table; the next account on a verdict
 //! 6 relay::meter          answer → pieces         bytes pass untouched; usage is read off a side copy
 //!   http::Reply           frames, writes and flushes each piece as it comes
 //! ```

@@ -57,6 +57,56 @@ fn main() {
         measure(name, stream, clients, &upstream, &relay, &key);
     }
     println!("after: {} kB resident", relay.process_figure("VmRSS"));
+    failover();
+}
+
+/// What a failing account adds to a request that another one serves, beside what its own answer takes.
+fn failover() {
+    let upstream = Upstream::start(|request| match request.field("x-api-key") {
+        Some("bad") => json(500, r#"{"type":"error","error":{"type":"api_error","message":"no"}}"#),
+        _ => json(200, &message("claude-sonnet-4-5", 11, 7)),
+    });
+    let start = |accounts: &[(&str, i64)]| {
+        let relay = Start::new().upstream(&upstream).with("LOG_LEVEL", "warn").run();
+        for (name, priority) in accounts {
+            relay.add_account(
+                &serde_json::json!({ "name": name, "kind": "api_key", "apiKey": name, "priority": priority }),
+            );
+        }
+        let key = relay.add_key("bench");
+        (relay, key)
+    };
+    let (good, good_key) = start(&[("good", 2)]);
+    let (both, both_key) = start(&[("bad", 1), ("good", 2)]);
+    let own = times(upstream.address, "/v1/messages", "bad");
+    let alone = times(good.address, "/api/v1/messages", &good_key.clear);
+    let after = times(both.address, "/api/v1/messages", &both_key.clear);
+    let added = |at: usize| after[at].as_secs_f64() - alone[at].as_secs_f64() - own[at].as_secs_f64();
+    let (middle, last) = (own.len() / 2, own.len() * 99 / 100);
+    println!(
+        "failover: {:.3} ms more than the failing account's own answer (p99 {:.3} ms)",
+        added(middle) * 1e3,
+        added(last) * 1e3
+    );
+}
+
+/// Times of requests one after another, each of a conversation of its own, in order of length.
+fn times(address: SocketAddr, target: &str, key: &str) -> Vec<Duration> {
+    const REQUESTS: usize = 2000;
+    let mut connection = Connection::open(address);
+    let mut times: Vec<Duration> = (0..REQUESTS)
+        .map(|number| {
+            let session = number.to_string();
+            let fields =
+                [("x-api-key", key), ("Content-Type", "application/json"), ("x-claude-code-session-id", &session)];
+            let start = Instant::now();
+            connection.request("POST", target, &fields, samples::REQUEST);
+            connection.response().unwrap();
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times
 }
 
 fn measure(name: &str, stream: bool, clients: usize, upstream: &Upstream, relay: &Relay, key: &Key) {

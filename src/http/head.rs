@@ -101,7 +101,7 @@ struct Framing {
 
 impl Head {
     /// Reads a whole head, its empty line included, as `Scanner` found it.
-    pub(super) fn parse(raw: &[u8]) -> Result<Head, Fault> {
+    pub fn parse(raw: &[u8]) -> Result<Head, Fault> {
         let mut raw = raw.to_vec();
         let line_end =
             raw.windows(2).position(|pair| pair == b"\r\n").ok_or(fault(400, "The request has no request line."))?;

@@ -193,6 +193,8 @@ impl Writing<'_> {
         let (access, refresh) = (secret(&account.access_token), secret(&account.refresh_token));
         let mut record = fields(&account_fields(account));
         record.insert("proxy".to_owned(), json!(self.proxy(account)));
+        let last_used_ms = self.store.account_last_used_ms(&account.id)?;
+        record.insert("lastUsedAt".to_owned(), json!(iso_or_empty(last_used_ms)));
         for (name, clear) in [
             ("email", account.email.as_str()),
             ("password", &password),
@@ -258,7 +260,6 @@ fn account_fields(account: &Account) -> Vec<(&'static str, String)> {
         ("isActive", account.is_active.to_string()),
         ("accountType", account.account_type.as_str().to_owned()),
         ("createdAt", iso(account.created_at_ms)),
-        ("lastUsedAt", iso_or_empty(account.last_used_at_ms)),
         ("lastRefreshAt", iso_or_empty(account.last_refresh_at_ms)),
         ("status", account.status.clone()),
         ("errorMessage", account.error_message.clone()),

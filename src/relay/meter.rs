@@ -124,8 +124,8 @@ impl Answer {
     }
 
     /// The request's place in the list of those that run.
-    pub fn flight(&self) -> &Flight {
-        &self.meter.tag.flight
+    pub fn flight(&self) -> Arc<Flight> {
+        self.meter.tag.flight.flight()
     }
 
     /// Whether an admin wants it to end before it is whole.

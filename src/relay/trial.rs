@@ -4,8 +4,9 @@ use super::Relay;
 use super::upstream::Call;
 use super::{Purpose, forward::Said};
 use crate::claude::headers;
+use crate::error::Result;
 use crate::model::time::now_ms;
-use crate::model::{Account, AccountEvent};
+use crate::model::{Account, AccountEvent, Proxy};
 use std::time::Instant;
 
 /// The model that is asked when none is named: the vendor's smallest that all accounts have.
@@ -51,7 +52,23 @@ impl Relay {
         trial
     }
 
-    fn small_message(&self, account: &Account, model: &str) -> crate::error::Result<(u16, Vec<u8>)> {
+    /// Tries to reach the upstream through a proxy, in at most half a minute. Whatever the upstream answers, it was reached.
+    /// Gives back the URL that was asked for and the time it took, milliseconds.
+    ///
+    /// # Errors
+    /// Why it was not reached.
+    pub fn try_proxy(&self, proxy: &Proxy) -> Result<(String, u64)> {
+        let url = &self.settings.claude_api_url;
+        // The root of its host: asking for it costs nothing and changes nothing.
+        let authority = url.find("://").map_or(0, |at| at + 3);
+        let end = url[authority..].find('/').map_or(url.len(), |at| authority + at);
+        let root = format!("{}/", &url[..end]);
+        let start = Instant::now();
+        self.upstream.fetch(&Call::get_through(&root, Some(proxy)), BYTES_MAX)?;
+        Ok((root, u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    fn small_message(&self, account: &Account, model: &str) -> Result<(u16, Vec<u8>)> {
         let secret = self.credentials.of(account, &self.store, &self.upstream, &self.settings.oauth_token_url)?;
         let body = serde_json::json!({
             "model": model, "max_tokens": 1, "messages": [{ "role": "user", "content": "Hi" }],

@@ -76,8 +76,13 @@ impl<'a> Call<'a> {
 
     /// A GET by the relay itself, directly.
     pub(super) fn get(url: &str) -> Call<'a> {
+        Call::get_through(url, None)
+    }
+
+    /// A GET by the relay itself, through a proxy.
+    pub(super) fn get_through(url: &str, proxy: Option<&'a Proxy>) -> Call<'a> {
         let agent = concat!("claude-relay/", env!("CARGO_PKG_VERSION")).as_bytes();
-        Call { url: url.to_owned(), fields: vec![("user-agent", agent.into())], body: None, proxy: None }
+        Call { url: url.to_owned(), fields: vec![("user-agent", agent.into())], body: None, proxy }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an admin does with an account that has trouble: a test, a wake-up call, a look at its history.
 
 use super::Server;
+use super::account_draft;
 use super::call::{Answer, Call};
 use super::dialect::{invalid, titled};
 use super::session::Admin;
@@ -34,6 +35,22 @@ pub(crate) fn test(server: &Server, admin: &Admin, call: &Call) -> Outcome {
         "model": tried.model,
         "message": tried.message,
     })))
+}
+
+/// `POST /admin/proxies/test`: whether the upstream can be reached through a proxy. `accountId` names the account whose
+/// password a masked one stands for.
+pub(crate) fn test_proxy(server: &Server, admin: &Admin, call: &Call) -> Outcome {
+    let account = call.text("accountId").and_then(|id| server.store.account_by_id(id));
+    let before = account.as_ref().and_then(|account| account.proxy.as_ref());
+    let proxy = account_draft::proxy(call, before)?.flatten().ok_or_else(|| invalid("A proxy is required (proxy)"))?;
+    let tried = server.relay.try_proxy(&proxy);
+    log::info!("{} tested a proxy at {}:{}: ok={}", admin.username, proxy.host, proxy.port, tried.is_ok());
+    Ok(Answer::data(match tried {
+        Ok((target, latency_ms)) => json!({
+            "ok": true, "latencyMs": latency_ms, "target": target, "message": "The upstream was reached through the proxy",
+        }),
+        Err(error) => json!({ "ok": false, "latencyMs": null, "target": null, "message": error.message() }),
+    }))
 }
 
 /// `POST /admin/claude-accounts/:accountId/wake`: ends its rests, and a stop that the machine made.

@@ -149,7 +149,11 @@ fn base_url(call: &Call) -> Result<Option<Option<String>>, Answer> {
     if is_clean && !rest.starts_with('/') { Ok(Some(Some(text.to_owned()))) } else { Err(wrong()) }
 }
 
-fn proxy(call: &Call, before: Option<&Proxy>) -> Result<Option<Option<Proxy>>, Answer> {
+/// The proxy that the body names. A masked password is that of the proxy before.
+///
+/// # Errors
+/// 400, which says what is wrong with it.
+pub(super) fn proxy(call: &Call, before: Option<&Proxy>) -> Result<Option<Option<Proxy>>, Answer> {
     match call.body.get("proxy") {
         None => Ok(None),
         Some(Value::Null | Value::Bool(false)) => Ok(Some(None)),

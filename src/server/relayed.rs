@@ -190,10 +190,14 @@ fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer,
 }
 
 fn pump(server: &Server, answer: &mut Answer, mut reply: Reply, request_id: &str) {
+    let (is_stream, flight) = (answer.is_stream(), answer.flight());
+    // A client that does not read must not keep an answer that is to end now.
+    let goes_on = || !server.give_up.load(Ordering::Relaxed) && !flight.is_ended();
     loop {
         // An upstream that never pauses is not looked up by the watch.
         let next = if answer.is_cut() { Err(ended()) } else { answer.next_piece() };
         let sent = match next {
+            Ok(Some(piece)) if is_stream => reply.write_while(piece, &goes_on),
             Ok(Some(piece)) => reply.write(piece),
             Ok(None) => {
                 if let Err(error) = reply.finish() {

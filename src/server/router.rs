@@ -148,6 +148,7 @@ static ROUTES: &[Route] = &[
     route("POST", "/admin/claude-accounts/exchange-code", Handler::Admin(sign_in::exchange)),
     route("POST", "/admin/claude-accounts/:accountId/refresh", Handler::Admin(sign_in::refresh)),
     route("POST", "/admin/claude-accounts/:accountId/test", Handler::Admin(account_care::test)),
+    route("POST", "/admin/proxies/test", Handler::Admin(account_care::test_proxy)),
     route("POST", "/admin/claude-accounts/:accountId/wake", Handler::Admin(account_care::wake)),
     route("GET", "/admin/claude-accounts/:accountId/events", Handler::Admin(account_care::events)),
     route("PUT", "/admin/claude-accounts/:accountId", Handler::Admin(accounts::update)),

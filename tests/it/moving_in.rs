@@ -533,3 +533,31 @@ fn a_redis_is_read_over_tls_by_a_user_who_may_only_read() {
     assert_eq!(state["state"], "done", "{state}");
     assert_keys(&relay);
 }
+
+#[test]
+fn an_import_that_reads_back_something_else_than_it_wrote_is_taken_back() {
+    let relay = start();
+    let body = from_export("enhanced-decrypted.json.gz");
+    let database = rusqlite::Connection::open(relay.database()).unwrap();
+    for (table, change, told) in [
+        (
+            "rollups",
+            "UPDATE rollups SET input_tokens = input_tokens + 1 WHERE span = 0 AND model = new.model",
+            "sums have not",
+        ),
+        ("rollups", "DELETE FROM rollups WHERE span = 2 AND bucket = 20261123 AND scope = 0", "sums have not"),
+        ("api_keys", "UPDATE api_keys SET key_hash = 'x' || new.seq WHERE seq = new.seq", "keys that were written"),
+        ("accounts", "UPDATE accounts SET refresh_token = '' WHERE seq = new.seq", "an account's secrets"),
+    ] {
+        database.execute_batch(&format!("CREATE TRIGGER fault AFTER INSERT ON {table} BEGIN {change}; END")).unwrap();
+        let before = content(&relay);
+        let state = migrate(&relay, &body);
+        assert_eq!(state["state"], "failed", "{table}");
+        let error = state["error"].as_str().unwrap();
+        assert!(error.starts_with("The import was taken back: ") && error.contains(told), "{error}");
+        assert_eq!(content(&relay), before, "{table}");
+        database.execute_batch("DROP TRIGGER fault").unwrap();
+    }
+    assert_eq!(migrate(&relay, &body)["state"], "done");
+    assert_statistics(&relay);
+}

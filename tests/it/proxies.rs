@@ -164,3 +164,53 @@ fn a_sign_in_goes_the_way_of_its_proxy_and_so_does_its_refresh() {
     assert!(!asked.is_empty() && asked.iter().all(|to| *to == format!("localhost:{}", upstream.address.port())));
     assert_eq!(upstream.received().len(), 2);
 }
+
+#[test]
+fn a_proxy_can_be_tried_before_an_account_uses_it() {
+    let upstream = Upstream::start(|_| json(404, "{}"));
+    let relay = Start::new().upstream(&upstream).run();
+    let good = proxy(socks5);
+    let settings = |port: u16, password: &str| value!({ "type": "socks5", "host": "127.0.0.1", "port": port, "username": USER, "password": password });
+    let tried = |body: &serde_json::Value| {
+        let answer = relay.admin("POST", "/admin/proxies/test", body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["data"].clone()
+    };
+    let reached = tried(&value!({ "proxy": settings(good.address.port(), PASSWORD) }));
+    assert_eq!((&reached["ok"], &reached["target"]), (&value!(true), &value!(format!("http://{}/", upstream.address))));
+    assert_eq!(tried(&value!({ "proxy": settings(good.address.port(), "wrong") }))["ok"], false);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    assert_eq!(tried(&value!({ "proxy": settings(closed, PASSWORD) }))["ok"], false);
+    // The form sends back a masked password.
+    let account = relay.add_account(
+        &value!({ "name": "a", "kind": "api_key", "apiKey": "k", "proxy": settings(good.address.port(), PASSWORD) }),
+    );
+    let list = relay.admin("GET", "/admin/claude-accounts", &serde_json::Value::Null).json();
+    let masked = &list["data"][0]["proxy"];
+    assert_ne!(masked["password"], PASSWORD);
+    assert_eq!(tried(&value!({ "proxy": masked, "accountId": account["id"] }))["ok"], true);
+    assert_eq!(relay.admin("POST", "/admin/proxies/test", &value!({})).status, 400);
+    assert!(!relay.log().contains(PASSWORD));
+}
+
+#[test]
+fn an_account_can_be_tested_and_says_what_is_wrong() {
+    let upstream = Upstream::start(|request| match request.field("x-api-key") {
+        Some("good") => json(200, &message("m", 1, 1)),
+        _ => json(401, r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}"#),
+    });
+    let relay = Start::new().upstream(&upstream).run();
+    for (key, ok, status, words) in [("good", true, 200, "answers"), ("bad", false, 401, "invalid x-api-key")] {
+        let id = relay.add_api_key_account(key, key);
+        let path = format!("/admin/claude-accounts/{id}/test");
+        let tried = relay.admin("POST", &path, &value!({ "model": "claude-x" })).json()["data"].clone();
+        assert_eq!(
+            (&tried["ok"], &tried["status"], &tried["model"]),
+            (&value!(ok), &value!(status), &value!("claude-x"))
+        );
+        assert!(tried["message"].as_str().unwrap().contains(words), "{tried}");
+        assert_eq!(upstream.received().last().unwrap().json()["max_tokens"], 1);
+    }
+    assert_eq!(relay.count("SELECT count(*) FROM ledger"), 0, "it is on nobody's bill");
+    assert_eq!(relay.admin("POST", "/admin/claude-accounts/none/test", &value!({})).status, 404);
+}
