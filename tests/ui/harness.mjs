@@ -85,6 +85,8 @@ export async function startUpstream() {
     })
   })
   await new Promise((done) => server.listen(0, '127.0.0.1', done))
+  // Longer than any test: a connection that is kept must not end between two of its requests.
+  server.keepAliveTimeout = 300_000
   upstream.url = `http://127.0.0.1:${server.address().port}`
   upstream.close = () => {
     server.closeAllConnections()

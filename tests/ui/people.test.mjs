@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { ADMIN, checkAccess, checkWidth, openPage, shoot, startBrowser, startRelay, startUpstream } from './harness.mjs'
+import { ADMIN, checkAccess, checkWidth, eventually, openPage, shoot, startBrowser, startRelay, startUpstream } from './harness.mjs'
 
 let browser, relay, upstream, key
 const allow = [/401 .*\/web\/auth\/user/]
@@ -54,12 +54,12 @@ test('the language and the theme are chosen, kept, and shape numbers and dates',
   assert.equal(await page.evaluate(() => document.documentElement.lang), 'zh-CN')
   await page.getByLabel('主题').selectOption('dark')
   const background = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor)
-  assert.equal(await background(), 'rgb(16, 19, 18)')
+  await eventually('it is dark', async () => (await background()) === 'rgb(16, 19, 18)')
   await page.reload()
   await page.getByRole('heading', { name: '限额' }).waitFor()
-  assert.equal(await background(), 'rgb(16, 19, 18)')
+  await eventually('it is dark', async () => (await background()) === 'rgb(16, 19, 18)')
   await page.getByLabel('主题').selectOption('system')
-  assert.equal(await background(), 'rgb(245, 246, 244)')
+  await eventually('it is light', async () => (await background()) === 'rgb(245, 246, 244)')
   await page.finish()
 })
 
@@ -130,6 +130,6 @@ test('an unreachable relay is told, with a way to try again', async () => {
   await page.getByRole('alert').getByText('The relay does not answer.', { exact: false }).waitFor()
   await page.context().setOffline(false)
   await page.getByRole('button', { name: 'Try again' }).click()
-  await page.getByText('No deleted keys').waitFor()
+  await page.getByRole('columnheader', { name: 'Gone for good' }).waitFor()
   await page.finish()
 })

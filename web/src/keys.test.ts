@@ -109,6 +109,10 @@ describe('the form', () => {
     const body = bodyOf(before, true, same)
     expect(formOf(key(body as Partial<ApiKey>), same)).toEqual(before)
   })
+  it('shows no limit of a window that there is not', () => {
+    expect(formOf(key({ tokenLimit: 1_000_000 }), same).tokenLimit).toBe('')
+    expect(formOf(key({ tokenLimit: 1_000_000, rateLimitWindow: 5 }), same).tokenLimit).toBe('1000000')
+  })
   it('sends no zero where a new key may have none', () => {
     const body = bodyOf({ ...emptyForm(), name: 'Ann' }, true, same)
     expect(JSON.parse(JSON.stringify(body))).not.toHaveProperty('rateLimitWindow')

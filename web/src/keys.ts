@@ -129,6 +129,8 @@ const orBlank = (value: number | null | undefined) => (value ? String(value) : '
 /** The form of a key that exists. `toLocal` writes an instant as its field does. */
 export function formOf(key: ApiKey, toLocal: (at: string) => string): KeyForm {
   const isByUse = key.expirationMode === 'activation'
+  // Without a window its limits are not in force, whatever they say: a key of the original has a default that means nothing.
+  const inWindow = (value: number | null) => (key.rateLimitWindow ? orBlank(value) : '')
   return {
     ...emptyForm(),
     name: key.name,
@@ -138,11 +140,11 @@ export function formOf(key: ApiKey, toLocal: (at: string) => string): KeyForm {
     weeklyCostLimit: orBlank(key.weeklyCostLimit),
     monthlyCostLimit: orBlank(key.monthlyCostLimit),
     totalCostLimit: orBlank(key.totalCostLimit),
-    rateLimitCost: orBlank(key.rateLimitCost),
+    rateLimitCost: inWindow(key.rateLimitCost),
     concurrencyLimit: orBlank(key.concurrencyLimit),
     rateLimitWindow: orBlank(key.rateLimitWindow),
-    rateLimitRequests: orBlank(key.rateLimitRequests),
-    tokenLimit: orBlank(key.tokenLimit),
+    rateLimitRequests: inWindow(key.rateLimitRequests),
+    tokenLimit: inWindow(key.tokenLimit),
     expiry: isByUse ? 'days' : key.expiresAt ? 'date' : 'never',
     expiresAt: key.expiresAt && !isByUse ? toLocal(key.expiresAt) : '',
     activationDays: orBlank(key.activationDays) || '30',

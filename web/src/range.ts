@@ -12,6 +12,8 @@ export interface Span {
 const DAY_MS = 86_400_000
 /** Ranges of more days are drawn by day. */
 const HOURLY_DAYS_MAX = 3
+/** The longest range that the relay adds up. */
+export const DAYS_MAX = 366
 const DAYS: Record<Preset, number> = { today: 1, day: 1, week: 7, month: 30, quarter: 90 }
 
 /** The day of an instant in the zone, as `yyyy-mm-dd`. */
@@ -28,12 +30,16 @@ export function isDay(text: string): boolean {
   return /^\d{4}-\d{2}-\d{2}$/.test(text) && !Number.isNaN(Date.parse(text))
 }
 
+/** How many days two days hold, both with them. */
+export function daysOf(from: string, to: string): number {
+  return (Date.parse(to) - Date.parse(from)) / DAY_MS + 1
+}
+
 /** What a word asks the relay for. A word that says nothing is the week. */
 export function spanOf(word: string, now: number, zone: string): Span {
   const [from = '', to = ''] = word.split('_')
-  if (isDay(from) && isDay(to) && from <= to) {
-    const days = (Date.parse(to) - Date.parse(from)) / DAY_MS + 1
-    return days <= HOURLY_DAYS_MAX
+  if (isDay(from) && isDay(to) && from <= to && daysOf(from, to) <= DAYS_MAX) {
+    return daysOf(from, to) <= HOURLY_DAYS_MAX
       ? { from: `${from}T00:00`, to: `${to}T23:59`, by: 'hour' }
       : { from, to, by: 'day' }
   }
