@@ -36,6 +36,10 @@ impl Cost {
 
 /// The double nearest to an amount, in dollars.
 pub fn dollars(pico: i64) -> f64 {
+    // Both are exact as doubles, so the division rounds once and correctly.
+    if pico.unsigned_abs() <= 1 << 53 {
+        return pico as f64 / DOLLAR as f64;
+    }
     let sign = if pico < 0 { "-" } else { "" };
     let amount = pico.unsigned_abs();
     let unit = DOLLAR.unsigned_abs();
@@ -81,6 +85,13 @@ mod tests {
         ] {
             assert_eq!(dollars_text(pico), text, "{pico}");
             assert!((dollars(pico) - double).abs() <= f64::EPSILON * double, "{pico}");
+        }
+        for pico in
+            [1_i64, -1, 630_000_000, 36_339_000_000, 1 << 53, (1 << 53) - 1, (1 << 53) + 1, -9_007_199_254_740_993]
+        {
+            let text =
+                format!("{}{}.{:012}", if pico < 0 { "-" } else { "" }, pico.abs() / DOLLAR, pico.abs() % DOLLAR);
+            assert_eq!(dollars(pico).to_bits(), text.parse::<f64>().unwrap().to_bits(), "{pico}");
         }
         assert_eq!(dollars(180_030_000_000).to_string(), "0.18003");
         assert_eq!(dollars(800_000).to_string(), "0.0000008");

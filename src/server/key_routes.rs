@@ -32,7 +32,7 @@ pub(crate) fn key_info(server: &Server, key: &ApiKey, _: &Call) -> Outcome {
             "id": key.id,
             "name": key.name,
             "tokenLimit": key.token_limit,
-            "usage": ShownUsage::new(&usage, key.created_at_ms, now),
+            "usage": ShownUsage::new(&usage, key.created_at_ms, now).with_costs(&usage),
             "expiresAt": expires_at(key),
             "allowedModels": key.allowed_models,
         },
@@ -71,7 +71,7 @@ pub(crate) fn usage(server: &Server, key: &ApiKey, _: &Call) -> Outcome {
     let used = used(server, key, now).map_err(&failed)?;
     let body = json!({
         "usage": PlanUsage {
-            usage: ShownUsage::new(&usage, key.created_at_ms, now),
+            usage: ShownUsage::new(&usage, key.created_at_ms, now).with_costs(&usage),
             is_valid: true,
             plan_name: &key.name,
             remaining: remaining(key, &used),

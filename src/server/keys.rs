@@ -101,7 +101,7 @@ fn shown<'a>(key: &'a ApiKey, usage: &KeyUsage, used: &Used, resets: &Resets, no
         expires_at: expires_at(key),
         created_by: "admin",
         updated_at: key.updated_at_ms.map(iso),
-        usage: ShownUsage::new(usage, key.created_at_ms, now),
+        usage: ShownUsage::new(usage, key.created_at_ms, now).with_costs(usage),
         current_concurrency: used.running,
         tags: &key.tags,
         allowed_models: &key.allowed_models,
@@ -147,8 +147,9 @@ struct Bucket {
     cache_read_tokens: i64,
     all_tokens: i64,
     requests: i64,
-    /// Dollars; what has no price costs nothing here.
-    cost: Value,
+    /// Dollars; what has no price costs nothing here. The original's statistics have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -179,6 +180,17 @@ impl ShownUsage {
     }
 }
 
+impl ShownUsage {
+    /// The same with what each bucket cost.
+    pub(super) fn with_costs(mut self, usage: &KeyUsage) -> ShownUsage {
+        let buckets = [&mut self.total, &mut self.daily, &mut self.monthly];
+        for (bucket, bill) in buckets.into_iter().zip([&usage.total, &usage.daily, &usage.monthly]) {
+            bucket.cost = Some(dollars(bill.cost.total()));
+        }
+        self
+    }
+}
+
 impl Bucket {
     fn new(bill: &Bill) -> Bucket {
         let usage = &bill.usage;
@@ -190,7 +202,7 @@ impl Bucket {
             cache_read_tokens: usage.tokens.cache_read,
             all_tokens: usage.tokens.all(),
             requests: usage.requests,
-            cost: dollars(bill.cost.total()),
+            cost: None,
         }
     }
 }

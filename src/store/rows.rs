@@ -6,15 +6,41 @@ use crate::model::{
     Account, AccountKind, AccountType, ApiKey, Bill, Cost, ExpirationMode, Proxy, Sensitive, Tokens, Usage,
 };
 use rusqlite::Row;
+use rusqlite::types::FromSql;
+use std::cell::Cell;
+
+/// A row whose columns are read by name, mostly in the order they come in: the next one is looked at first, because a search
+/// through all names for each column of thousands of rows takes longer than the query.
+struct InOrder<'r, 's> {
+    row: &'r Row<'s>,
+    next: Cell<usize>,
+}
+
+impl<'r, 's> InOrder<'r, 's> {
+    fn new(row: &'r Row<'s>) -> InOrder<'r, 's> {
+        InOrder { row, next: Cell::new(0) }
+    }
+
+    fn get<T: FromSql>(&self, name: &str) -> rusqlite::Result<T> {
+        let (statement, next) = (self.row.as_ref(), self.next.get());
+        let is_next = statement.column_name(next).is_ok_and(|found| found == name);
+        let column = if is_next { next } else { statement.column_index(name)? };
+        self.next.set(column + 1);
+        self.row.get(column)
+    }
+}
 
 /// Reads a row of `api_keys`.
 pub(super) fn api_key(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
+    let row = InOrder::new(row);
     let list = |column: &str| -> rusqlite::Result<Vec<String>> {
         let json: String = row.get(column)?;
+        if json == "[]" {
+            return Ok(Vec::new());
+        }
         let wrong = |error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error));
         serde_json::from_str(&json).map_err(wrong)
     };
-    let mode: String = row.get("expiration_mode")?;
     Ok(ApiKey {
         seq: row.get("seq")?,
         id: row.get("id")?,
@@ -33,6 +59,7 @@ pub(super) fn api_key(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
         last_used_at_ms: row.get("last_used_at_ms")?,
         expires_at: row.get("expires_at")?,
         expires_at_ms: row.get("expires_at_ms")?,
+        deleted_at_ms: row.get("deleted_at_ms")?,
         tags: list("tags")?,
         allowed_models: list("allowed_models")?,
         daily_cost_limit: row.get("daily_cost_limit")?,
@@ -40,16 +67,16 @@ pub(super) fn api_key(row: &Row<'_>) -> rusqlite::Result<ApiKey> {
         monthly_cost_limit: row.get("monthly_cost_limit")?,
         total_cost_limit: row.get("total_cost_limit")?,
         rate_limit_cost: row.get("rate_limit_cost")?,
-        expiration_mode: ExpirationMode::parse(&mode).unwrap_or_default(),
+        expiration_mode: ExpirationMode::parse(&row.get::<String>("expiration_mode")?).unwrap_or_default(),
         activation_days: row.get("activation_days")?,
         activated_at_ms: row.get("activated_at_ms")?,
         account_fallback: row.get("account_fallback")?,
-        deleted_at_ms: row.get("deleted_at_ms")?,
     })
 }
 
 /// Reads the sums of a row of `rollups`.
 pub(super) fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
+    let row = InOrder::new(row);
     Ok(Usage {
         requests: row.get("requests")?,
         tokens: Tokens {
@@ -64,6 +91,8 @@ pub(super) fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
 
 /// Reads the sums of a row of `rollups`, with what they cost.
 pub(super) fn bill(row: &Row<'_>) -> rusqlite::Result<Bill> {
+    let usage = usage(row)?;
+    let row = InOrder::new(row);
     let cost = Cost {
         input: row.get("cost_input")?,
         output: row.get("cost_output")?,
@@ -71,7 +100,7 @@ pub(super) fn bill(row: &Row<'_>) -> rusqlite::Result<Bill> {
         cache_read: row.get("cost_cache_read")?,
         web_search: row.get("cost_web_search")?,
     };
-    Ok(Bill { usage: usage(row)?, cost, unpriced_requests: row.get("unpriced_requests")? })
+    Ok(Bill { usage, cost, unpriced_requests: row.get("unpriced_requests")? })
 }
 
 impl Store {
