@@ -2,6 +2,7 @@
 //! the configured zone, the same that the ledger counts by, and a range without use is empty.
 
 use super::Server;
+use super::accounts::rate_limit;
 use super::call::{Answer, Call};
 use super::dialect::{invalid, titled};
 use super::keys::{ShownUsage, number};
@@ -26,6 +27,8 @@ pub(crate) fn dashboard(server: &Server, _: &Admin, _: &Call) -> Outcome {
     let keys = store.keys().map_err(&failed)?;
     let accounts = store.accounts();
     let active = accounts.iter().filter(|account| account.is_active && account.status == "active").count();
+    let standing = |seq| server.relay.standings().of(seq);
+    let limited = accounts.iter().filter(|account| rate_limit(&standing(account.seq), now).is_some()).count();
     // As in the original: what was used today counts deleted keys, what was ever used does not.
     let ever = store.total(Period::Total, false).map_err(&failed)?;
     let today = store.total(Period::Day(now), true).map_err(&failed)?;
@@ -36,7 +39,7 @@ pub(crate) fn dashboard(server: &Server, _: &Admin, _: &Call) -> Outcome {
             "activeApiKeys": keys.iter().filter(|key| key.is_active).count(),
             "totalClaudeAccounts": accounts.len(),
             "activeClaudeAccounts": active,
-            "rateLimitedClaudeAccounts": 0,
+            "rateLimitedClaudeAccounts": limited,
             "totalTokensUsed": ever.tokens.input + ever.tokens.output,
             "totalRequestsUsed": ever.requests,
             "totalInputTokensUsed": ever.tokens.input,
