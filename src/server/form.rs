@@ -43,7 +43,7 @@ pub(super) fn last(query: &str, wanted: &str) -> Option<String> {
 /// It is larger or deeper than anything that is meant.
 pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, Fault> {
     let text = String::from_utf8_lossy(bytes);
-    let mut root = Branch::default();
+    let mut root = Branch { is_root: true, ..Branch::default() };
     for (number, pair) in text.split('&').filter(|pair| !pair.is_empty()).enumerate() {
         if number == PAIRS_MAX {
             return Err(Fault::TooMany);
@@ -98,6 +98,8 @@ enum Node {
 
 #[derive(Default)]
 struct Branch {
+    /// The form itself is no list: an empty name is a name there.
+    is_root: bool,
     members: BTreeMap<String, Node>,
     /// What follows the largest index so far: the place of the next `[]`.
     next: usize,
@@ -106,7 +108,7 @@ struct Branch {
 impl Branch {
     fn place(&mut self, path: &[&str], text: String) {
         let Some((name, rest)) = path.split_first() else { return };
-        let name = if name.is_empty() { self.next.to_string() } else { (*name).to_owned() };
+        let name = if name.is_empty() && !self.is_root { self.next.to_string() } else { (*name).to_owned() };
         if let Some(index) = index(&name) {
             self.next = self.next.max(index + 1);
         }

@@ -76,11 +76,14 @@ fn parts(span: Span, today: i64, zone: &TimeZone) -> Vec<Part> {
         Span::Hours(first, last) => (first, last),
     };
     let day = |hour: i64| Buckets::of(hour.saturating_mul(1000), zone).day;
-    let (from_day, to_day) = (day_after(day(first), 1), day_after(day(last), -1));
+    let start = |day: i64| day_start_ms(day, zone) / 1000;
+    let (mut from_day, to_day) = (day(first), day_after(day(last), -1));
+    if first > start(from_day) {
+        from_day = day_after(from_day, 1);
+    }
     if from_day > to_day {
         return part(1, 3, first, last).into_iter().collect();
     }
-    let start = |day: i64| day_start_ms(day, zone) / 1000;
     let mut parts = parts_of_days(from_day, to_day, today);
     parts.extend(part(1, 3, first, start(from_day) - 1));
     parts.extend(part(1, 3, start(day(last)), last));
@@ -94,6 +97,12 @@ fn add(db: &Connection, part: Part, totals: &mut HashMap<i64, i64>) -> Result<()
             "SELECT subject, input_tokens + output_tokens + cache_creation_5m_tokens + cache_creation_1h_tokens
                  + cache_read_tokens
              FROM key_sums WHERE span = ?1 AND bucket BETWEEN ?2 AND ?3"
+        }
+        // Few, and all keys of an hour lie together.
+        3 => {
+            "SELECT subject, input_tokens + output_tokens + cache_creation_5m_tokens + cache_creation_1h_tokens
+                 + cache_read_tokens
+             FROM rollups WHERE scope = 1 AND span = ?1 AND bucket BETWEEN ?2 AND ?3"
         }
         // A look-up for each key that was ever used: the days of one key lie together.
         _ => {

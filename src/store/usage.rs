@@ -161,15 +161,15 @@ impl Store {
     /// SQLite's.
     fn usage_by_key(&self, period: Period) -> Result<HashMap<i64, Bill>> {
         let (span, bucket) = self.bucket(period);
-        let sql = match period {
-            Period::Total | Period::Month(_) => "SELECT * FROM key_sums WHERE span = ?1 AND bucket = ?2",
-            Period::Day(_) => "SELECT * FROM rollups WHERE scope = 1 AND span = ?1 AND bucket = ?2",
+        let from = match period {
+            Period::Total | Period::Month(_) => "key_sums WHERE span = ?1 AND bucket = ?2",
+            Period::Day(_) => "rollups WHERE scope = 1 AND span = ?1 AND bucket = ?2",
         };
         self.read(|db| {
-            let mut statement = db.prepare_cached(sql)?;
+            let mut statement = db.prepare_cached(&format!("SELECT subject, {} FROM {from}", rows::BILL))?;
             let mut bills: HashMap<i64, Bill> = HashMap::new();
             // Added up here, as the rows lie: a temporary table for the sums would take longer.
-            for found in statement.query_map([span, bucket], |row| Ok((row.get("subject")?, rows::bill(row)?)))? {
+            for found in statement.query_map([span, bucket], |row| Ok((row.get(0)?, rows::bill_at(row, 1)?)))? {
                 let (subject, bill): (i64, Bill) = found?;
                 bills.entry(subject).or_default().add(&bill);
             }

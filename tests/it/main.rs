@@ -13,6 +13,7 @@ mod harness;
 mod interface;
 mod key_admin;
 mod key_budgets;
+mod key_pages;
 mod ledger;
 mod limits;
 mod oauth;
