@@ -164,12 +164,17 @@ fn bill_json(bill: &Bill) -> Value {
     })
 }
 
-/// The original's member: whether the whole account rests for a limit of the vendor's.
-fn rate_limit_status(standing: &Standing, now_ms: i64) -> Value {
+/// The rest of the whole account for a limit of the vendor's, while it lasts.
+pub(super) fn rate_limit(standing: &Standing, now_ms: i64) -> Option<&Rest> {
     let is_limit = |rest: &&Rest| {
         rest.reason == RestReason::RateLimit && rest.scope.as_str() == "account" && rest.until_ms > now_ms
     };
-    match standing.rests.iter().find(is_limit) {
+    standing.rests.iter().find(is_limit)
+}
+
+/// The original's member.
+fn rate_limit_status(standing: &Standing, now_ms: i64) -> Value {
+    match rate_limit(standing, now_ms) {
         Some(rest) => json!({
             "isRateLimited": true,
             "rateLimitedAt": iso(rest.since_ms),

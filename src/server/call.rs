@@ -1,6 +1,7 @@
 //! A request to a handler, and its answer, as values: no handler sees a socket.
 
 use super::dialect;
+use super::form;
 use crate::http::{Body, BodyError, Exchange, Head, Reply};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -62,7 +63,9 @@ impl Call {
                     _ => return Err(dialect::parse_fault(request_id, "The request body must be a JSON object")),
                 };
             }
-            "application/x-www-form-urlencoded" => call.body = form(&bytes),
+            "application/x-www-form-urlencoded" => {
+                call.body = form::parse(&bytes).map_err(|fault| dialect::parse_fault(request_id, &fault.message()))?;
+            }
             _ => {}
         }
         Ok(call)
@@ -75,10 +78,7 @@ impl Call {
 
     /// A parameter of the query string, decoded; the last of its name.
     pub(crate) fn query(&self, name: &str) -> Option<String> {
-        match form(self.head.query()?.as_bytes()).remove(name) {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
-        }
+        form::last(self.head.query()?, name)
     }
 
     /// A member of the body, unless it is absent or null.
@@ -110,17 +110,6 @@ fn check_coding(head: &Head, media_type: &str, request_id: &str) -> Result<(), A
         None | Some("utf-8" | "utf8" | "us-ascii") => Ok(()),
         Some(_) => Err(dialect::unsupported(request_id, "The request body must be UTF-8")),
     }
-}
-
-/// Reads `name=value&…` (the URL standard's form encoding), without nesting.
-fn form(bytes: &[u8]) -> Map<String, Value> {
-    let text = String::from_utf8_lossy(bytes);
-    let decode = |part: &str| super::router::percent_decode(&part.replace('+', " ")).unwrap_or_default();
-    text.split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decode(name), Value::String(decode(value))))
-        .collect()
 }
 
 /// The refusal of a body that could not be read. `limit` is how the original writes the bound.

@@ -10,6 +10,8 @@ use std::io::Write;
 
 /// Smaller bodies fit in the packets that carry the head, so compressing them gains nothing.
 const COMPRESSED_BYTES_MIN: usize = 1024;
+/// From here on time counts for more than the last tenth of the size.
+const LARGE_BYTES: usize = 128 * 1024;
 /// Bytes of the digest in a validator; as long as the original's.
 const VALIDATOR_BYTES: usize = 20;
 
@@ -79,7 +81,8 @@ pub(super) fn accepts_gzip(head: &Head) -> bool {
 }
 
 fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 3), Compression::new(5));
+    let level = if body.len() < LARGE_BYTES { Compression::new(5) } else { Compression::fast() };
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 3), level);
     encoder.write_all(body)?;
     encoder.finish()
 }

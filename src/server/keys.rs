@@ -5,12 +5,13 @@ use super::call::{Answer, Call};
 use super::dialect::{invalid, titled};
 use super::key_draft;
 use super::key_limits::{Limits, Resets, Used};
+use super::key_page;
 use super::money::dollars;
 use super::session::Admin;
 use crate::error::{Error, Kind};
 use crate::model::time::{iso, iso_or_empty, now_ms};
 use crate::model::{ApiKey, Bill, ExpirationMode, Usage};
-use crate::store::KeyUsage;
+use crate::store::{KeyUsage, KeysUsage};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -63,24 +64,49 @@ struct Shown<'a> {
     purge_at: Option<String>,
 }
 
-/// `GET /admin/api-keys`.
+/// `GET /admin/api-keys`: the whole list as in the original, or one page of it.
 pub(crate) fn list(server: &Server, _: &Admin, call: &Call) -> Outcome {
     let failed = titled("Failed to get API keys");
     let (store, now) = (&server.store, now_ms());
     let is_deleted = call.query("deleted").is_some_and(|deleted| deleted == "true");
     let keys = if is_deleted { store.deleted_keys() } else { store.keys() }.map_err(&failed)?;
-    let usage = store.keys_usage(now).map_err(&failed)?;
-    let windows = server.relay.windows(&keys, now).map_err(&failed)?;
-    let resets = Resets::after(now, store.zone());
-    let shown = keys.iter().map(|key| {
+    let Some(asked) = key_page::asked(call)? else {
+        let usage = store.keys_usage(now).map_err(&failed)?;
+        return Ok(Answer::data(all_shown(server, &keys, &usage, now).map_err(failed)?));
+    };
+    let (page, total) = asked.cut(store, keys, now).map_err(&failed)?;
+    let usage = store.usage_of_keys(&page, now).map_err(&failed)?;
+    let data = all_shown(server, &page, &usage, now).map_err(failed)?;
+    Ok(Answer::json(200, &Page { success: true, data, total, limit: asked.limit, offset: asked.offset }))
+}
+
+/// A part of the list, and how long the list is.
+#[derive(Serialize)]
+struct Page<'a> {
+    success: bool,
+    data: Vec<Shown<'a>>,
+    total: usize,
+    limit: usize,
+    offset: usize,
+}
+
+fn all_shown<'a>(
+    server: &Server,
+    keys: &'a [ApiKey],
+    usage: &KeysUsage,
+    now: i64,
+) -> crate::error::Result<Vec<Shown<'a>>> {
+    let windows = server.relay.windows(keys, now)?;
+    let resets = Resets::after(now, server.store.zone());
+    let one = |key: &'a ApiKey| {
         let used = Used {
             spent: usage.spent(key.seq),
             window: windows.get(&key.seq).copied(),
             running: server.relay.running(key.seq),
         };
         shown(key, &usage.of(key.seq), &used, &resets, now)
-    });
-    Ok(Answer::data(shown.collect::<Vec<Shown<'_>>>()))
+    };
+    Ok(keys.iter().map(one).collect())
 }
 
 fn shown<'a>(key: &'a ApiKey, usage: &KeyUsage, used: &Used, resets: &Resets, now: i64) -> Shown<'a> {

@@ -2,6 +2,7 @@
 //! the configured zone, the same that the ledger counts by, and a range without use is empty.
 
 use super::Server;
+use super::accounts::rate_limit;
 use super::call::{Answer, Call};
 use super::dialect::{invalid, titled};
 use super::keys::{ShownUsage, number};
@@ -23,9 +24,11 @@ const RANGE_DAYS_MAX: i64 = 31;
 pub(crate) fn dashboard(server: &Server, _: &Admin, _: &Call) -> Outcome {
     let failed = titled("Failed to get dashboard data");
     let (store, now) = (&server.store, now_ms());
-    let keys = store.keys().map_err(&failed)?;
+    let keys = store.key_births().map_err(&failed)?;
     let accounts = store.accounts();
     let active = accounts.iter().filter(|account| account.is_active && account.status == "active").count();
+    let standing = |seq| server.relay.standings().of(seq);
+    let limited = accounts.iter().filter(|account| rate_limit(&standing(account.seq), now).is_some()).count();
     // As in the original: what was used today counts deleted keys, what was ever used does not.
     let ever = store.total(Period::Total, false).map_err(&failed)?;
     let today = store.total(Period::Day(now), true).map_err(&failed)?;
@@ -33,10 +36,10 @@ pub(crate) fn dashboard(server: &Server, _: &Admin, _: &Call) -> Outcome {
     Ok(Answer::data(json!({
         "overview": {
             "totalApiKeys": keys.len(),
-            "activeApiKeys": keys.iter().filter(|key| key.is_active).count(),
+            "activeApiKeys": keys.iter().filter(|(_, is_active)| *is_active).count(),
             "totalClaudeAccounts": accounts.len(),
             "activeClaudeAccounts": active,
-            "rateLimitedClaudeAccounts": 0,
+            "rateLimitedClaudeAccounts": limited,
             "totalTokensUsed": ever.tokens.input + ever.tokens.output,
             "totalRequestsUsed": ever.requests,
             "totalInputTokensUsed": ever.tokens.input,
@@ -63,15 +66,15 @@ pub(crate) fn dashboard(server: &Server, _: &Admin, _: &Call) -> Outcome {
     })))
 }
 
-fn created_today(server: &Server, keys: &[ApiKey], now: i64) -> usize {
+fn created_today(server: &Server, keys: &[(i64, bool)], now: i64) -> usize {
     let day = |at_ms| Buckets::of(at_ms, server.store.zone()).day;
     let today = day(now);
-    keys.iter().filter(|key| day(key.created_at_ms) == today).count()
+    keys.iter().filter(|(created_at_ms, _)| day(*created_at_ms) == today).count()
 }
 
 /// Requests and input and output tokens a minute since the oldest key was made, in whole days, to two decimals.
-fn averages(keys: &[ApiKey], ever: &Usage, now: i64) -> (Value, Value) {
-    let oldest = keys.iter().map(|key| key.created_at_ms).min().unwrap_or(now);
+fn averages(keys: &[(i64, bool)], ever: &Usage, now: i64) -> (Value, Value) {
+    let oldest = keys.iter().map(|(created_at_ms, _)| *created_at_ms).min().unwrap_or(now);
     let days = ((now - oldest) as f64 / DAY_MS as f64).ceil().max(1.0);
     let a_minute = |count: i64| number((count as f64 / (days * 1440.0) * 100.0).round() / 100.0);
     (a_minute(ever.requests), a_minute(ever.tokens.input + ever.tokens.output))

@@ -9,8 +9,10 @@ use super::session::Admin;
 use crate::model::cost::dollars_text;
 use crate::model::time::{self, iso, now_ms};
 use crate::model::{Bill, Usage};
-use crate::store::Span;
+use crate::store::{Span, TrendKey};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 type Outcome = Result<Answer, Answer>;
 
@@ -118,30 +120,62 @@ pub(crate) fn key_trend(server: &Server, _: &Admin, call: &Call) -> Outcome {
     let (granularity, buckets) = Buckets::asked(server, call, KEY_HOURS_MAX, "Date range cannot exceed 31 days")?;
     let trend = buckets.span().map(|span| server.store.key_trend(span, KEYS_MAX)).transpose();
     let trend = trend.map_err(titled("Failed to get API keys usage trend"))?.unwrap_or_default();
-    let mut items = Vec::new();
-    for bucket in buckets.list() {
-        let used = trend.buckets.get(bucket).into_iter().flatten();
-        let of_keys: Map<String, Value> = used
-            .filter(|(_, tokens)| **tokens > 0)
-            .filter_map(|(position, tokens)| {
-                let (id, name, _) = trend.keys.get(*position)?;
-                Some((id.clone(), json!({ "name": name, "tokens": tokens })))
-            })
-            .collect();
-        items.push(match buckets {
-            Buckets::Days(_) => json!({ "date": time::day_text(*bucket), "apiKeys": of_keys }),
-            Buckets::Hours(_) => json!({ "hour": iso(bucket.saturating_mul(1000)), "apiKeys": of_keys }),
-        });
+    let mut used: HashMap<i64, Vec<(&TrendKey, i64)>> = HashMap::new();
+    for key in &trend.largest {
+        for (bucket, tokens) in &key.buckets {
+            used.entry(*bucket).or_default().push((key, *tokens));
+        }
     }
-    let top: Vec<&str> = trend.keys.iter().take(TOP_KEYS).map(|(id, ..)| id.as_str()).collect();
+    let item = |bucket: &i64| {
+        let (date, hour) = match buckets {
+            Buckets::Days(_) => (Some(time::day_text(*bucket)), None),
+            Buckets::Hours(_) => (None, Some(iso(bucket.saturating_mul(1000)))),
+        };
+        TrendItem { date, hour, api_keys: KeysUse(used.get(bucket).map_or(&[], Vec::as_slice)) }
+    };
     Ok(Answer::json(
         200,
-        &json!({
-            "success": true,
-            "data": items,
-            "granularity": granularity,
-            "topApiKeys": top,
-            "totalApiKeys": trend.keys.len(),
-        }),
+        &KeysTrend {
+            success: true,
+            data: buckets.list().iter().map(item).collect(),
+            granularity: &granularity,
+            top_api_keys: trend.largest.iter().take(TOP_KEYS).map(|key| key.id.as_str()).collect(),
+            total_api_keys: trend.keys,
+        },
     ))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeysTrend<'a> {
+    success: bool,
+    data: Vec<TrendItem<'a>>,
+    granularity: &'a str,
+    top_api_keys: Vec<&'a str>,
+    total_api_keys: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TrendItem<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    date: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hour: Option<String>,
+    api_keys: KeysUse<'a>,
+}
+
+/// An object by key id, written as it is read: there may be tens of thousands of members.
+struct KeysUse<'a>(&'a [(&'a TrendKey, i64)]);
+
+impl Serialize for KeysUse<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Use<'a> {
+            name: &'a str,
+            tokens: i64,
+        }
+        let members = self.0.iter().map(|(key, tokens)| (&key.id, Use { name: &key.name, tokens: *tokens }));
+        serializer.collect_map(members)
+    }
 }

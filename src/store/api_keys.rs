@@ -99,6 +99,19 @@ impl Store {
         })
     }
 
+    /// When each key that is not deleted was made (Unix milliseconds), and whether it is switched on.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn key_births(&self) -> Result<Vec<(i64, bool)>> {
+        self.read(|db| {
+            let mut statement =
+                db.prepare_cached("SELECT created_at_ms, is_active FROM api_keys WHERE deleted_at_ms IS NULL")?;
+            let births = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(births.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     /// Makes a key. Gives back its clear text, which is kept nowhere, and the record.
     ///
     /// # Errors

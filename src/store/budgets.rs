@@ -4,7 +4,6 @@ use super::Store;
 use crate::error::Result;
 use crate::model::Budget;
 use crate::model::time::{Buckets, day_after};
-use rusqlite::named_params;
 use std::collections::HashMap;
 
 /// The cost of a row of `rollups`, pico-dollars.
@@ -48,19 +47,15 @@ impl Store {
     pub(super) fn weekly_spent(&self, now_ms: i64) -> Result<HashMap<i64, i64>> {
         let monday = Buckets::of(now_ms, &self.zone).week;
         self.read(|db| {
-            let mut statement = db.prepare_cached(&format!(
-                "SELECT seq, sum({COST}) AS spent FROM api_keys
-                 JOIN rollups ON scope = 1 AND span = 2 AND bucket = :day AND subject = seq
-                 WHERE weekly_cost_limit > 0 GROUP BY seq"
-            ))?;
-            let mut spent: HashMap<i64, i64> = HashMap::new();
-            for day in 0..7 {
-                let mut rows = statement.query(named_params! { ":day": day_after(monday, day) })?;
-                while let Some(row) = rows.next()? {
-                    *spent.entry(row.get("seq")?).or_default() += row.get::<_, i64>("spent")?;
-                }
-            }
-            Ok(spent)
+            // A look-up for each key: its days lie together.
+            let mut statement = db.prepare_cached(
+                "SELECT seq, (SELECT coalesce(sum(cost), 0) FROM key_use
+                     WHERE span = 2 AND subject = seq AND bucket BETWEEN ?1 AND ?2)
+                 FROM api_keys WHERE weekly_cost_limit > 0",
+            )?;
+            let week = [monday, day_after(monday, 6)];
+            let spent = statement.query_map(week, |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(spent.collect::<rusqlite::Result<_>>()?)
         })
     }
 }

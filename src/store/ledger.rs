@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::time::Buckets;
 use crate::model::{Bill, Cost, Line, Usage};
 use jiff::tz::TimeZone;
-use rusqlite::{Connection, TransactionBehavior, named_params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -179,6 +179,13 @@ fn commit_with_retries(db: &mut Connection, zone: &TimeZone, lines: &[Entry], as
     FAILED
 }
 
+/// Commits many lines in one transaction on another connection than the ledger's thread has.
+pub(super) fn commit_all(db: &mut Connection, zone: &TimeZone, lines: Vec<(Line, Priced)>) -> rusqlite::Result<()> {
+    let worker = thread::current();
+    let entry = |(line, priced)| Entry { line, priced, state: Arc::default(), worker: worker.clone() };
+    commit(db, zone, &lines.into_iter().map(entry).collect::<Vec<_>>(), &[])
+}
+
 /// Makes the changes beside the lines. One that fails takes nothing with it.
 fn make_asides(db: &Connection, asides: &[Aside]) -> rusqlite::Result<()> {
     for change in asides {
@@ -241,31 +248,45 @@ fn count(sums: &mut BTreeMap<Sum, Bill>, line: &Line, priced: &Priced, zone: &Ti
 fn insert_line(db: &Connection, line: &Line, priced: &Priced) -> rusqlite::Result<()> {
     let tokens = line.tokens.unwrap_or_default();
     let cost = priced.as_ref().map(|(cost, _)| cost);
+    // Values by position: looking up thirty names takes longer than writing the row.
     db.prepare_cached(
         "INSERT INTO ledger (request_id, at_ms, key_seq, account_seq, model, stream, status, upstream_request_id, billed,
              complete, input_tokens, output_tokens, cache_creation_5m_tokens, cache_creation_1h_tokens, cache_read_tokens,
              web_search_requests, service_tier, speed, inference_geo, first_byte_ms, total_ms, attempts, account_reason,
              cost_input, cost_output, cost_cache_write, cost_cache_read, cost_web_search, price_version)
-         VALUES (:request_id, :at_ms, :key_seq, :account_seq, :model, :stream, :status, :upstream_request_id, :billed,
-             :complete, :input, :output, :cache_5m, :cache_1h, :cache_read,
-             :web_search_requests, :service_tier, :speed, :inference_geo, :first_byte_ms, :total_ms, :attempts, :reason,
-             :cost_input, :cost_output, :cost_cache_write, :cost_cache_read, :cost_web_search, :price_version)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
-    .execute(named_params! {
-        ":request_id": line.request_id, ":at_ms": line.at_ms, ":key_seq": line.key_seq,
-        ":account_seq": line.account_seq, ":model": line.model, ":stream": line.stream, ":status": line.status,
-        ":upstream_request_id": line.upstream_request_id, ":billed": line.tokens.is_some(),
-        ":complete": line.complete, ":input": tokens.input, ":output": tokens.output,
-        ":cache_5m": tokens.cache_creation_5m, ":cache_1h": tokens.cache_creation_1h,
-        ":cache_read": tokens.cache_read, ":web_search_requests": line.web_search_requests,
-        ":service_tier": line.service_tier, ":speed": line.speed, ":inference_geo": line.inference_geo,
-        ":first_byte_ms": line.first_byte_ms, ":total_ms": line.total_ms, ":attempts": line.attempts,
-        ":reason": line.account_reason,
-        ":cost_input": cost.map(|cost| cost.input), ":cost_output": cost.map(|cost| cost.output),
-        ":cost_cache_write": cost.map(|cost| cost.cache_write), ":cost_cache_read": cost.map(|cost| cost.cache_read),
-        ":cost_web_search": cost.map(|cost| cost.web_search),
-        ":price_version": priced.as_ref().map(|(_, version)| version),
-    })?;
+    .execute(params![
+        line.request_id,
+        line.at_ms,
+        line.key_seq,
+        line.account_seq,
+        line.model,
+        line.stream,
+        line.status,
+        line.upstream_request_id,
+        line.tokens.is_some(),
+        line.complete,
+        tokens.input,
+        tokens.output,
+        tokens.cache_creation_5m,
+        tokens.cache_creation_1h,
+        tokens.cache_read,
+        line.web_search_requests,
+        line.service_tier,
+        line.speed,
+        line.inference_geo,
+        line.first_byte_ms,
+        line.total_ms,
+        line.attempts,
+        line.account_reason,
+        cost.map(|cost| cost.input),
+        cost.map(|cost| cost.output),
+        cost.map(|cost| cost.cache_write),
+        cost.map(|cost| cost.cache_read),
+        cost.map(|cost| cost.web_search),
+        priced.as_ref().map(|(_, version)| version),
+    ])?;
     Ok(())
 }
 
@@ -276,8 +297,7 @@ fn add_to_rollup(db: &Connection, sum: &Sum, bill: &Bill) -> rusqlite::Result<()
         "INSERT INTO rollups (scope, subject, span, bucket, model, requests, input_tokens, output_tokens,
              cache_creation_5m_tokens, cache_creation_1h_tokens, cache_read_tokens,
              cost_input, cost_output, cost_cache_write, cost_cache_read, cost_web_search, unpriced_requests)
-         VALUES (:scope, :subject, :span, :bucket, :model, :requests, :input, :output, :cache_5m, :cache_1h, :cache_read,
-             :cost_input, :cost_output, :cost_cache_write, :cost_cache_read, :cost_web_search, :unpriced_requests)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT DO UPDATE SET
              requests = requests + excluded.requests,
              input_tokens = input_tokens + excluded.input_tokens,
@@ -292,14 +312,24 @@ fn add_to_rollup(db: &Connection, sum: &Sum, bill: &Bill) -> rusqlite::Result<()
              cost_web_search = cost_web_search + excluded.cost_web_search,
              unpriced_requests = unpriced_requests + excluded.unpriced_requests",
     )?
-    .execute(named_params! {
-        ":scope": scope, ":subject": subject, ":span": span, ":bucket": bucket, ":model": model,
-        ":requests": usage.requests, ":input": usage.tokens.input, ":output": usage.tokens.output,
-        ":cache_5m": usage.tokens.cache_creation_5m, ":cache_1h": usage.tokens.cache_creation_1h,
-        ":cache_read": usage.tokens.cache_read,
-        ":cost_input": cost.input, ":cost_output": cost.output, ":cost_cache_write": cost.cache_write,
-        ":cost_cache_read": cost.cache_read, ":cost_web_search": cost.web_search,
-        ":unpriced_requests": unpriced_requests,
-    })?;
+    .execute(params![
+        scope,
+        subject,
+        span,
+        bucket,
+        model,
+        usage.requests,
+        usage.tokens.input,
+        usage.tokens.output,
+        usage.tokens.cache_creation_5m,
+        usage.tokens.cache_creation_1h,
+        usage.tokens.cache_read,
+        cost.input,
+        cost.output,
+        cost.cache_write,
+        cost.cache_read,
+        cost.web_search,
+        unpriced_requests,
+    ])?;
     Ok(())
 }

@@ -4,7 +4,7 @@
 use super::{Period, Store, rows};
 use crate::error::Result;
 use crate::model::{Bill, Usage};
-use rusqlite::{Connection, Row};
+use rusqlite::Row;
 use std::collections::{BTreeMap, HashMap};
 
 /// The sums of a group of rollups, under the names that [`rows::bill`] reads.
@@ -25,21 +25,12 @@ pub enum Span {
 
 impl Span {
     /// The span's code, first and last bucket, as in `rollups`.
-    fn columns(self) -> (i64, i64, i64) {
+    pub(super) fn columns(self) -> (i64, i64, i64) {
         match self {
             Span::Days(first, last) => (2, first, last),
             Span::Hours(first, last) => (3, first, last),
         }
     }
-}
-
-/// What the largest keys have used in each bucket of a span.
-#[derive(Clone, Debug, Default)]
-pub struct KeyTrend {
-    /// Keys that used anything, largest first: id, name and all tokens in the whole span. Deleted keys are left out.
-    pub keys: Vec<(String, String, i64)>,
-    /// Tokens by bucket and by position in `keys`, for the first so many keys that were asked for.
-    pub buckets: HashMap<i64, BTreeMap<usize, i64>>,
 }
 
 /// What a key has used.
@@ -57,21 +48,6 @@ pub struct KeyBill {
 
 fn by_model(row: &Row<'_>) -> rusqlite::Result<(String, Bill)> {
     Ok((row.get("model")?, rows::bill(row)?))
-}
-
-/// Row number, id and name of the keys with use that are not deleted, the largest first.
-fn live_keys(db: &Connection, tokens: &HashMap<i64, i64>) -> Result<Vec<(i64, String, String)>> {
-    let mut statement = db.prepare_cached("SELECT seq, id, name FROM api_keys WHERE deleted_at_ms IS NULL")?;
-    let mut keys: Vec<(i64, String, String)> = Vec::new();
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let seq = row.get("seq")?;
-        if tokens.get(&seq).is_some_and(|tokens| *tokens > 0) {
-            keys.push((seq, row.get("id")?, row.get("name")?));
-        }
-    }
-    keys.sort_by_key(|(seq, ..)| (std::cmp::Reverse(tokens[seq]), *seq));
-    Ok(keys)
 }
 
 impl Store {
@@ -167,7 +143,7 @@ impl Store {
     pub fn keys_in(&self, span: Span, keys_max: usize) -> Result<Vec<KeyBill>> {
         let (span, first, last) = span.columns();
         self.read(|db| {
-            // Added up here, as in `key_trend`.
+            // Added up here: a temporary table would take longer.
             let mut statement =
                 db.prepare_cached("SELECT * FROM rollups WHERE scope = 1 AND span = ?1 AND bucket BETWEEN ?2 AND ?3")?;
             let mut bills: HashMap<i64, Bill> = HashMap::new();
@@ -187,45 +163,6 @@ impl Store {
                 found.push(key?);
             }
             Ok(found)
-        })
-    }
-
-    /// Who used how much in each bucket of a span. Buckets are told apart for the largest `keys_max` keys.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn key_trend(&self, span: Span, keys_max: usize) -> Result<KeyTrend> {
-        let (span, first, last) = span.columns();
-        self.read(|db| {
-            // Rows come as they lie, bucket by bucket, and are added up here: a temporary table would take longer. They
-            // are walked through twice, rather than all kept.
-            let mut rollups = db.prepare_cached(
-                "SELECT bucket, subject, input_tokens + output_tokens + cache_creation_5m_tokens
-                     + cache_creation_1h_tokens + cache_read_tokens
-                 FROM rollups WHERE scope = 1 AND span = ?1 AND bucket BETWEEN ?2 AND ?3",
-            )?;
-            let mut totals: HashMap<i64, i64> = HashMap::new();
-            let mut rows = rollups.query([span, first, last])?;
-            while let Some(row) = rows.next()? {
-                *totals.entry(row.get(1)?).or_default() += row.get::<_, i64>(2)?;
-            }
-            drop(rows);
-            let mut trend = KeyTrend::default();
-            let mut largest: HashMap<i64, usize> = HashMap::new();
-            for (seq, id, name) in live_keys(db, &totals)? {
-                if trend.keys.len() < keys_max {
-                    largest.insert(seq, trend.keys.len());
-                }
-                trend.keys.push((id, name, totals[&seq]));
-            }
-            let mut rows = rollups.query([span, first, last])?;
-            while let Some(row) = rows.next()? {
-                if let Some(position) = largest.get(&row.get(1)?) {
-                    let bucket = trend.buckets.entry(row.get(0)?).or_default();
-                    *bucket.entry(*position).or_default() += row.get::<_, i64>(2)?;
-                }
-            }
-            Ok(trend)
         })
     }
 

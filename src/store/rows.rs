@@ -89,6 +89,25 @@ pub(super) fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
     })
 }
 
+/// The columns that [`bill_at`] reads.
+pub(super) const BILL: &str =
+    "requests, input_tokens, output_tokens, cache_creation_5m_tokens, cache_creation_1h_tokens,
+    cache_read_tokens, cost_input, cost_output, cost_cache_write, cost_cache_read, cost_web_search, unpriced_requests";
+
+/// Reads a row in which [`BILL`] begins at a column: by position, where a list reads tens of thousands of them.
+pub(super) fn bill_at(row: &Row<'_>, first: usize) -> rusqlite::Result<Bill> {
+    let at = |column: usize| row.get::<_, i64>(first + column);
+    let tokens = Tokens {
+        input: at(1)?,
+        output: at(2)?,
+        cache_creation_5m: at(3)?,
+        cache_creation_1h: at(4)?,
+        cache_read: at(5)?,
+    };
+    let cost = Cost { input: at(6)?, output: at(7)?, cache_write: at(8)?, cache_read: at(9)?, web_search: at(10)? };
+    Ok(Bill { usage: Usage { requests: at(0)?, tokens }, cost, unpriced_requests: at(11)? })
+}
+
 /// Reads the sums of a row of `rollups`, with what they cost.
 pub(super) fn bill(row: &Row<'_>) -> rusqlite::Result<Bill> {
     let usage = usage(row)?;

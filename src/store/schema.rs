@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/0005_key_limits.sql"),
     include_str!("../../schema/0006_standings.sql"),
     include_str!("../../schema/0007_ledger_indexes.sql"),
+    include_str!("../../schema/0008_key_sums.sql"),
     include_str!("../../schema/0009_imported_keys.sql"),
 ];
 
@@ -99,5 +100,57 @@ mod tests {
             )
             .unwrap();
         assert_eq!(kept, (20_261_123, 50, 3, 0));
+    }
+
+    #[test]
+    fn sums_of_keys_are_made_from_the_rollups_and_follow_them() {
+        let mut db = Connection::open_in_memory().unwrap();
+        for sql in &MIGRATIONS[..7] {
+            db.execute_batch(sql).unwrap();
+        }
+        db.pragma_update(None, "user_version", 7).unwrap();
+        let add = |db: &Connection, more: i64| {
+            for (scope, subject) in [(0, 0), (1, 7), (1, 8), (2, 7)] {
+                for (span, bucket) in [(0, 0), (1, 202_611), (2, 20_261_123), (3, 1_795_392_000)] {
+                    for model in ["a", "b"] {
+                        let sums: Vec<String> = (0..12).map(|column| (more + column).to_string()).collect();
+                        db.execute_batch(&format!(
+                            "INSERT INTO rollups VALUES ({scope}, {subject}, {span}, {bucket}, '{model}', {})
+                             ON CONFLICT DO UPDATE SET requests = requests + excluded.requests,
+                                 output_tokens = output_tokens + excluded.output_tokens,
+                                 cost_input = cost_input + excluded.cost_input",
+                            sums.join(", ")
+                        ))
+                        .unwrap();
+                    }
+                }
+            }
+        };
+        add(&db, 1);
+        migrate(&mut db, Path::new("")).unwrap();
+        add(&db, 100);
+        let sums = "sum(requests), sum(input_tokens), sum(output_tokens), sum(cache_creation_5m_tokens),
+            sum(cache_creation_1h_tokens), sum(cache_read_tokens), sum(cost_input), sum(cost_output),
+            sum(cost_cache_write), sum(cost_cache_read), sum(cost_web_search), sum(unpriced_requests)";
+        let tokens = "sum(input_tokens + output_tokens + cache_creation_5m_tokens + cache_creation_1h_tokens
+            + cache_read_tokens),
+            sum(cost_input + cost_output + cost_cache_write + cost_cache_read + cost_web_search)";
+        let rows = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!((rows("SELECT count(*) FROM key_sums"), rows("SELECT count(*) FROM key_use")), (4, 4));
+        let rollups = format!("FROM rollups WHERE scope = 1 AND span");
+        for (kept, computed) in [
+            (
+                "SELECT * FROM key_sums".to_owned(),
+                format!("SELECT span, bucket, subject, {sums} {rollups} < 2 GROUP BY 1, 2, 3"),
+            ),
+            (
+                "SELECT * FROM key_use".to_owned(),
+                format!("SELECT span, subject, bucket, {tokens} {rollups} > 1 GROUP BY 1, 2, 3"),
+            ),
+        ] {
+            for sql in [format!("{kept} EXCEPT {computed}"), format!("{computed} EXCEPT {kept}")] {
+                assert_eq!(rows(&format!("SELECT count(*) FROM ({sql})")), 0, "{sql}");
+            }
+        }
     }
 }

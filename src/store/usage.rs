@@ -1,10 +1,9 @@
 //! Reports: sums read from the rollups, and the way in to the ledger.
 
-use super::reports::SUMS;
-use super::{Receipt, Store, rows};
+use super::{Receipt, Store, ledger, rows};
 use crate::error::Result;
 use crate::model::time::Buckets;
-use crate::model::{Bill, Line, Spent};
+use crate::model::{ApiKey, Bill, Budget, Line, Spent};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -66,6 +65,26 @@ impl Store {
         self.ledger.send(line, priced)
     }
 
+    /// Prices and commits lines that come from elsewhere than a request, all or none, and waits for it. Many at a time are
+    /// far faster than one by one; while it runs, requests wait for their own lines, so ten thousand are enough.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn record_all(&self, lines: Vec<Line>) -> Result<()> {
+        const CACHE_KIB: i64 = 128 * 1024;
+        let prices = self.prices();
+        let priced = |line: Line| {
+            let cost = prices.cost(&line);
+            (line, cost)
+        };
+        let lines = lines.into_iter().map(priced).collect();
+        let mut db = self.write();
+        db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        let done = ledger::commit_all(&mut db, &self.zone, lines);
+        db.pragma_update(None, "cache_size", -super::CACHE_KIB)?;
+        Ok(done?)
+    }
+
     /// Ledger lines that wait for their commit.
     pub fn ledger_waiting(&self) -> usize {
         self.ledger.waiting()
@@ -117,20 +136,44 @@ impl Store {
         })
     }
 
+    /// What a few keys have used until now: less to read than all of them.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn usage_of_keys(&self, keys: &[ApiKey], now_ms: i64) -> Result<KeysUsage> {
+        let monday = Buckets::of(now_ms, &self.zone).week;
+        let mut found = KeysUsage::default();
+        for key in keys {
+            let usage = self.key_usage(key.seq, now_ms)?;
+            found.total.insert(key.seq, usage.total);
+            found.daily.insert(key.seq, usage.daily);
+            found.monthly.insert(key.seq, usage.monthly);
+            if key.weekly_cost_limit > 0 {
+                found.weekly_spent.insert(key.seq, self.key_spent(key.seq, Budget::Weekly, monday)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// What every key has used in a period, by the key's row number.
     ///
     /// # Errors
     /// SQLite's.
     fn usage_by_key(&self, period: Period) -> Result<HashMap<i64, Bill>> {
         let (span, bucket) = self.bucket(period);
+        let from = match period {
+            Period::Total | Period::Month(_) => "key_sums WHERE span = ?1 AND bucket = ?2",
+            Period::Day(_) => "rollups WHERE scope = 1 AND span = ?1 AND bucket = ?2",
+        };
         self.read(|db| {
-            let mut statement = db.prepare_cached(&format!(
-                "SELECT subject, {SUMS} FROM rollups WHERE scope = 1 AND span = ?1 AND bucket = ?2 GROUP BY subject"
-            ))?;
-            let found = statement
-                .query_map([span, bucket], |row| Ok((row.get("subject")?, rows::bill(row)?)))?
-                .collect::<rusqlite::Result<_>>()?;
-            Ok(found)
+            let mut statement = db.prepare_cached(&format!("SELECT subject, {} FROM {from}", rows::BILL))?;
+            let mut bills: HashMap<i64, Bill> = HashMap::new();
+            // Added up here, as the rows lie: a temporary table for the sums would take longer.
+            for found in statement.query_map([span, bucket], |row| Ok((row.get(0)?, rows::bill_at(row, 1)?)))? {
+                let (subject, bill): (i64, Bill) = found?;
+                bills.entry(subject).or_default().add(&bill);
+            }
+            Ok(bills)
         })
     }
 

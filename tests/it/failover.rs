@@ -64,6 +64,12 @@ fn account(relay: &Relay, name: &str) -> Value {
     list["data"].as_array().unwrap().iter().find(|account| account["name"] == name).unwrap().clone()
 }
 
+/// What the dashboard says of accounts that rest for a limit of the vendor's.
+fn limited(relay: &Relay) -> Value {
+    let dashboard = relay.admin("GET", "/admin/dashboard", &Value::Null).json();
+    dashboard["data"]["overview"]["rateLimitedClaudeAccounts"].clone()
+}
+
 fn error(status: u16, kind: &str, more: &str) -> Vec<Step> {
     let body = value!({ "type": "error", "error": { "type": kind, "message": "no" } }).to_string();
     let length = body.len();
@@ -190,6 +196,7 @@ fn when_all_rest_the_client_is_told_when_the_first_is_back_and_nobody_is_asked()
     check(&relay, "nobody is asked");
     assert!(asked(&upstream).is_empty());
     assert!(relay.log().contains("accounts=2 tried=0 unusable=0 resting=2 busy=0 over_budget=0"), "{}", relay.log());
+    assert_eq!(limited(&relay), 2);
     // A rest survives the relay.
     std::thread::sleep(Duration::from_millis(100));
     let relay = relay.kill_and_restart(Start::new().upstream(&upstream));
@@ -202,6 +209,7 @@ fn when_all_rest_the_client_is_told_when_the_first_is_back_and_nobody_is_asked()
     assert!((3950..=4031).contains(&left_s), "{left_s}");
     assert_eq!(relay.admin("POST", &format!("/admin/claude-accounts/{id}/wake"), &value!({})).status, 200);
     assert!(account(&relay, "bad-long")["rest"].is_null());
+    assert_eq!(limited(&relay), 1);
     relay.message(&key, REQUEST);
     assert_eq!(asked(&upstream), ["bad-long"]);
     eventually("the history is kept", || {

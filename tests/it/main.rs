@@ -15,6 +15,7 @@ mod harness;
 mod interface;
 mod key_admin;
 mod key_budgets;
+mod key_pages;
 mod kills;
 mod ledger;
 mod limits;
