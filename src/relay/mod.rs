@@ -8,6 +8,7 @@ mod credential;
 mod flights;
 mod forward;
 mod meter;
+mod models;
 mod pace;
 mod permits;
 mod pricing;
@@ -101,6 +102,7 @@ pub struct Relay {
     upstream: Upstream,
     totals: Arc<Totals>,
     flights: Arc<Flights>,
+    lists: models::Lists,
 }
 
 impl Relay {
@@ -121,6 +123,7 @@ impl Relay {
             upstream,
             totals: Arc::default(),
             flights: Arc::default(),
+            lists: models::Lists::default(),
         })
     }
 

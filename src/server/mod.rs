@@ -20,6 +20,7 @@ mod limiter;
 mod live;
 mod logs;
 mod metrics;
+mod models;
 mod money;
 mod process;
 mod registry;
@@ -217,7 +218,7 @@ impl Server {
                 let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &admin, &call)
             }
-            Handler::Key(serve) => {
+            Handler::Key(serve) | Handler::KeyWaits(serve) => {
                 let key = relayed::identify(self, &head)?;
                 let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &key, &call)

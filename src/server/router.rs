@@ -5,8 +5,8 @@ use super::call::{Answer, Call};
 use super::session::Admin;
 use super::watch::Watched;
 use super::{
-    Server, account_care, accounts, assets, auth, cleanup, download, key_routes, keys, live, logs, metrics, requests,
-    sign_in, statistics, status, system, trends,
+    Server, account_care, accounts, assets, auth, cleanup, download, key_routes, keys, live, logs, metrics, models,
+    requests, sign_in, statistics, status, system, trends,
 };
 use crate::model::ApiKey;
 use crate::relay::Purpose;
@@ -25,6 +25,8 @@ pub(crate) enum Handler {
     Watch(fn(&Server, &Call) -> Result<Watched, Answer>),
     /// The holder of an API key, for reports: takes no permit.
     Key(fn(&Server, &ApiKey, &Call) -> Outcome),
+    /// The same for what an upstream may be asked for: on a relay worker.
+    KeyWaits(fn(&Server, &ApiKey, &Call) -> Outcome),
     /// The holder of an API key, for the main path: on a relay worker, with a permit.
     Relayed,
     /// The same for what is asked before a message: relayed and not billed.
@@ -48,13 +50,14 @@ impl Handler {
         match self {
             Handler::Relayed => Some(Purpose::Message),
             Handler::Counted => Some(Purpose::CountTokens),
-            Handler::Open(_) | Handler::Unread(_) | Handler::Admin(_) | Handler::Key(_) | Handler::Watch(_) => None,
+            Handler::Open(_) | Handler::Unread(_) | Handler::Admin(_) | Handler::Watch(_) => None,
+            Handler::Key(_) | Handler::KeyWaits(_) => None,
         }
     }
 
     /// Whether serving may take minutes.
     pub(crate) fn is_long(&self) -> bool {
-        self.purpose().is_some() || matches!(self, Handler::Watch(_))
+        self.purpose().is_some() || matches!(self, Handler::Watch(_) | Handler::KeyWaits(_))
     }
 }
 
@@ -85,6 +88,12 @@ static ROUTES: &[Route] = &[
     route("GET", "/api/v1/usage", Handler::Key(key_routes::usage)),
     route("GET", "/claude/v1/usage", Handler::Key(key_routes::usage)),
     route("GET", "/v1/usage", Handler::Key(key_routes::usage)),
+    route("GET", "/api/v1/models", Handler::KeyWaits(models::list)),
+    route("GET", "/claude/v1/models", Handler::KeyWaits(models::list)),
+    route("GET", "/v1/models", Handler::KeyWaits(models::list)),
+    route("GET", "/api/v1/models/:id", Handler::KeyWaits(models::one)),
+    route("GET", "/claude/v1/models/:id", Handler::KeyWaits(models::one)),
+    route("GET", "/v1/models/:id", Handler::KeyWaits(models::one)),
     route("GET", "/", Handler::Open(status::root)),
     route("HEAD", "/api", Handler::Open(status::probe)),
     route("HEAD", "/claude", Handler::Open(status::probe)),
@@ -140,7 +149,7 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, Guard)> {
         let guard = match route.handler {
             Handler::Open(_) | Handler::Unread(_) => Guard::Open,
             Handler::Admin(_) | Handler::Watch(_) => Guard::Admin,
-            Handler::Key(_) | Handler::Relayed | Handler::Counted => Guard::Key,
+            Handler::Key(_) | Handler::KeyWaits(_) | Handler::Relayed | Handler::Counted => Guard::Key,
         };
         (route.method, route.path, guard)
     })

@@ -15,6 +15,7 @@ mod key_admin;
 mod key_budgets;
 mod ledger;
 mod limits;
+mod models;
 mod oauth;
 mod overload;
 mod proxies;

@@ -9,7 +9,7 @@ mod tables;
 
 use super::cost::{Cost, DOLLAR};
 use super::ledger::{Line, Tokens};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use tables::{FETCHED_BYTES_MAX, Fault};
@@ -157,6 +157,25 @@ impl PriceTable {
         }
         let (edition, _) = self.fetched.as_ref()?;
         edition.find(model).map(|price| Found { price, version: &edition.version, is_fetched: true })
+    }
+
+    /// Every Claude model that has a price, by all its names, sorted.
+    pub fn models(&self) -> Vec<&str> {
+        let names: BTreeSet<&str> =
+            self.editions().flat_map(|edition| edition.prices.keys()).map(String::as_str).collect();
+        names.into_iter().filter(|name| name.starts_with("claude-")).collect()
+    }
+
+    /// Whether two names are one model's.
+    pub fn are_one(&self, first: &str, second: &str) -> bool {
+        self.editions().any(|edition| match (edition.prices.get(first), edition.prices.get(second)) {
+            (Some(first), Some(second)) => Arc::ptr_eq(first, second),
+            _ => false,
+        })
+    }
+
+    fn editions(&self) -> impl Iterator<Item = &Edition> {
+        [&self.own].into_iter().chain(self.fetched.as_ref().map(|(edition, _)| edition))
     }
 
     /// What a ledger line costs, and by which edition. `None` when it reports no usage or has no price.
