@@ -5,6 +5,7 @@ pub mod api_key;
 pub mod budget;
 pub mod cost;
 pub mod ledger;
+pub mod notice;
 pub mod price;
 pub mod proxy;
 pub mod rest;

@@ -27,6 +27,8 @@ const PASSED: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 const PASSED_BYTES_MAX: usize = 4096;
 
 type List = Arc<Vec<Model>>;
+/// When an account was asked last, and its list if it gave one.
+type LastAnswer = Option<(Instant, Option<List>)>;
 
 /// What accounts have answered lately.
 #[derive(Default)]
@@ -38,11 +40,11 @@ type Name = (i64, String, Vec<u8>);
 struct Place {
     name: Name,
     /// Whoever holds it asks; the others wait for what comes of that.
-    answer: Arc<Mutex<Option<(Instant, Option<List>)>>>,
+    answer: Arc<Mutex<LastAnswer>>,
 }
 
 impl Lists {
-    fn place(&self, name: Name) -> Arc<Mutex<Option<(Instant, Option<List>)>>> {
+    fn place(&self, name: Name) -> Arc<Mutex<LastAnswer>> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = places.iter().find(|place| place.name == name) {
             return Arc::clone(&place.answer);
@@ -50,7 +52,7 @@ impl Lists {
         if places.len() >= LISTS_MAX {
             places.remove(0);
         }
-        let answer = Arc::default();
+        let answer = Arc::<Mutex<LastAnswer>>::default();
         places.push(Place { name, answer: Arc::clone(&answer) });
         answer
     }

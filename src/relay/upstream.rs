@@ -74,6 +74,12 @@ impl<'a> Call<'a> {
         Call { url: url.to_owned(), fields, body: Some(body), proxy }
     }
 
+    /// The same with a further field.
+    pub(super) fn with(mut self, name: &'static str, value: String) -> Call<'a> {
+        self.fields.push((name, value.into_bytes().into()));
+        self
+    }
+
     /// A GET with the given fields.
     pub(super) fn get_with(url: String, fields: Vec<Field<'a>>, proxy: Option<&'a Proxy>) -> Call<'a> {
         Call { url, fields, body: None, proxy }

@@ -6,7 +6,7 @@ use super::session::Admin;
 use super::watch::Watched;
 use super::{
     Server, account_care, accounts, assets, auth, cleanup, download, key_routes, keys, live, logs, metrics, models,
-    requests, sign_in, statistics, status, system, trends,
+    prices, requests, settings, sign_in, statistics, status, system, trends,
 };
 use crate::model::ApiKey;
 use crate::relay::Purpose;
@@ -106,6 +106,7 @@ static ROUTES: &[Route] = &[
     route("GET", "/web/auth/user", Handler::Open(auth::user)),
     route("POST", "/web/auth/refresh", Handler::Open(auth::refresh)),
     route("GET", "/web", Handler::Open(assets::index)),
+    route("GET", "/web/about", Handler::Open(settings::about)),
     route("GET", "/web/assets/:file", Handler::Open(assets::asset)),
     route("GET", "/admin/api-keys", Handler::Admin(keys::list)),
     route("POST", "/admin/api-keys", Handler::Admin(keys::create)),
@@ -140,6 +141,12 @@ static ROUTES: &[Route] = &[
     route("GET", "/admin/system", Handler::Admin(system::system)),
     route("GET", "/admin/logs", Handler::Admin(logs::list)),
     route("GET", "/admin/logs/stream", Handler::Watch(logs::stream)),
+    route("GET", "/admin/settings", Handler::Admin(settings::show)),
+    route("PUT", "/admin/settings", Handler::Admin(settings::update)),
+    route("POST", "/admin/settings/webhook/test", Handler::Admin(settings::test_webhook)),
+    route("GET", "/admin/prices", Handler::Admin(prices::show)),
+    route("PUT", "/admin/prices", Handler::Admin(prices::update)),
+    route("POST", "/admin/prices/refresh", Handler::Admin(prices::refresh)),
     route("POST", "/admin/cleanup", Handler::Admin(cleanup::cleanup)),
 ];
 

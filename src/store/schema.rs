@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/0005_key_limits.sql"),
     include_str!("../../schema/0006_standings.sql"),
     include_str!("../../schema/0007_ledger_indexes.sql"),
+    include_str!("../../schema/0010_settings.sql"),
 ];
 
 /// Brings the database to the newest schema, one transaction a step.
