@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::http::{Door, Limits, Stopper, Workers};
 use crate::relay::{Bounds, Failover, Relay, Settings};
 use crate::server::Server;
-use crate::store::{Opening, Store, apply_staged};
+use crate::store::{Opening, Store, apply_staged, kept_setting};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write;
@@ -29,11 +29,10 @@ pub fn run(config: Config) -> Result<()> {
         log::warn!("a backup was restored; the database of before is in {}", kept.display());
     }
     let key = first_run::encryption_key(&config)?;
-    let store = Arc::new(Store::open(&Opening {
-        data_dir: &config.data_dir,
-        encryption_key: key.expose(),
-        zone: config.time_zone(),
-    })?);
+    // The one stored setting that the store itself is opened with.
+    let stored_zone = kept_setting(&config.data_dir, "system_timezone")?;
+    let zone = config.with_stored(stored_zone.iter().map(|zone| ("system_timezone", zone.as_str()))).time_zone();
+    let store = Arc::new(Store::open(&Opening { data_dir: &config.data_dir, encryption_key: key.expose(), zone })?);
     let first_admin = first_run::first_admin(&config, &store)?;
     let relay = Relay::new(Arc::clone(&store), settings(&config))?;
     let door = Door::bind(&config.host, config.port, Limits::default())
@@ -41,7 +40,7 @@ pub fn run(config: Config) -> Result<()> {
     let address = door.local_addr().map_err(|error| Error::internal("the listener has no address", error))?;
     let workers = Workers { relay: config.relay_workers, control: config.control_workers };
     let grace = Duration::from_millis(config.shutdown_grace_ms);
-    let server = Arc::new(Server::new(config, Arc::clone(&store), relay, door.figures()));
+    let server = Arc::new(Server::new(config, Arc::clone(&store), relay, door.figures())?);
     stop_on_signals(door.stopper())?;
     let stopper = door.stopper();
     server.when_restarting(move || stopper.stop());

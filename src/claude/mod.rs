@@ -4,6 +4,7 @@
 pub mod events;
 pub mod headers;
 pub mod limits;
+pub mod models;
 pub mod oauth;
 pub mod request;
 pub mod session;

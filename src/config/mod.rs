@@ -12,7 +12,9 @@ mod sources;
 pub use sources::{Faults, Sources};
 
 use crate::model::Sensitive;
+use crate::model::notice::{Happening, Preset};
 use jiff::tz::{Offset, TimeZone};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// All settings, valid. `settings.rs` has their names, their bounds and how they are written.
@@ -108,6 +110,16 @@ pub struct Config {
     pub address_limit: u32,
     /// What a bearer must present to read `/metrics`; `None` leaves them to the admin.
     pub metrics_token: Option<Sensitive>,
+    /// Where an admin is told what happens, http or https; a secret, because whoever knows it can write there.
+    pub webhook_url: Option<Sensitive>,
+    /// What notices are signed with, at least 8 characters.
+    pub webhook_secret: Option<Sensitive>,
+    /// In whose form notices are written.
+    pub webhook_preset: Preset,
+    /// What is told: names with commas between, or `all`.
+    pub webhook_events: Vec<Happening>,
+    /// The names of the settings that the environment or `.env` decides. No source can set this itself.
+    pub fixed: BTreeSet<&'static str>,
 }
 
 impl Default for Config {
@@ -158,6 +170,11 @@ impl Default for Config {
             trust_proxy: false,
             address_limit: 0,
             metrics_token: None,
+            webhook_url: None,
+            webhook_secret: None,
+            webhook_preset: Preset::Generic,
+            webhook_events: Happening::CHOICE.to_vec(),
+            fixed: BTreeSet::new(),
         }
     }
 }
@@ -169,6 +186,38 @@ impl Config {
     /// Every fault of every source, also of a value that a stronger source replaces.
     pub fn load(sources: Sources) -> Result<Config, Faults> {
         resolve::resolve(&sources)
+    }
+
+    /// These settings with those that an admin has stored in place of the file's and the defaults, by their names in the
+    /// file. What is fixed stays; what is not allowed any more is left out and logged.
+    pub fn with_stored<'a>(&self, stored: impl Iterator<Item = (&'a str, &'a str)>) -> Config {
+        let mut config = self.clone();
+        for (name, text) in stored.filter(|(name, _)| !self.is_fixed(name)) {
+            if let Err(allowed) = config.set(name, text) {
+                log::warn!("the stored setting {name} is left out: it must be {allowed}");
+            }
+        }
+        config
+    }
+
+    /// Sets one setting by its name in the file.
+    ///
+    /// # Errors
+    /// What is allowed, in words that follow "must be".
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+        let setting = settings::SETTINGS.iter().find(|setting| setting.name == name).ok_or("a known setting")?;
+        (setting.set)(self, text)
+    }
+
+    /// Whether the environment or `.env` decides a setting. A zone is named by either of its two.
+    pub fn is_fixed(&self, name: &str) -> bool {
+        self.fixed.contains(name) || (name == "system_timezone" && self.fixed.contains("timezone_offset"))
+    }
+
+    /// What a setting is called in the environment.
+    pub fn environment_name(name: &str) -> &'static str {
+        let found = settings::SETTINGS.iter().find(|setting| setting.name == name);
+        found.map_or("", |setting| setting.environment)
     }
 
     /// The zone in which days and months are counted: the one that is named, else the offset.

@@ -79,6 +79,7 @@ impl Resolving {
             if let Some(text) = pairs.get(setting.environment)
                 && (!text.is_empty() || setting.kind == Kind::Clearable)
             {
+                self.config.fixed.insert(setting.name);
                 self.set(source, setting.environment, setting, text);
             }
         }

@@ -3,6 +3,7 @@
 
 use super::Config;
 use crate::model::Sensitive;
+use crate::model::notice::{Happening, Preset};
 use jiff::tz::TimeZone;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -107,6 +108,10 @@ pub(super) static SETTINGS: &[Setting] = settings! {
     trust_proxy, "TRUST_PROXY", Boolean, boolean;
     address_limit, "ADDRESS_RATE_LIMIT", Number, |text| number(text, 0..=1_000_000_000);
     metrics_token, "METRICS_TOKEN", Secret, |text| secret(text, 16);
+    webhook_url, "WEBHOOK_URL", Secret, secret_url;
+    webhook_secret, "WEBHOOK_SECRET", Secret, |text| secret(text, 8);
+    webhook_preset, "WEBHOOK_PRESET", Text, |text| Preset::parse(text).ok_or_else(|| "one of generic, slack, feishu".to_owned());
+    webhook_events, "WEBHOOK_EVENTS", Text, events;
 };
 
 /// What the original reads from the environment and this program does not, and why. A `.env` may go on naming them.
@@ -157,6 +162,17 @@ fn secret(text: &str, characters_min: usize) -> Result<Option<Sensitive>, String
         count if count < characters_min => Err(format!("at least {characters_min} characters long")),
         _ => Ok(Some(Sensitive::new(text.to_owned()))),
     }
+}
+
+fn secret_url(text: &str) -> Result<Option<Sensitive>, String> {
+    if text.is_empty() { Ok(None) } else { url(text).map(|url| Some(Sensitive::new(url))) }
+}
+
+fn events(text: &str) -> Result<Vec<Happening>, String> {
+    Happening::parse_list(text).ok_or_else(|| {
+        let names = Happening::CHOICE.map(Happening::as_str).join(", ");
+        format!("all, or some of {names} with commas between")
+    })
 }
 
 fn host(text: &str) -> Result<String, String> {

@@ -78,8 +78,10 @@ fn the_sample_environment_of_the_original_is_read() {
         enable_cors: true,
         trust_proxy: true,
         address_limit: 1000,
+        fixed: config.fixed.clone(),
         ..Config::default()
     };
+    assert!(config.is_fixed("web_title") && config.is_fixed("system_timezone") && !config.is_fixed("data_dir"));
     assert_eq!(config, expected);
     let ignored: Vec<&str> = sources(None, Some(text), &[]).without_effect().iter().map(|(name, _)| *name).collect();
     assert_eq!(

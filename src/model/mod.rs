@@ -6,6 +6,7 @@ pub mod budget;
 pub mod cost;
 pub mod ledger;
 pub mod moved;
+pub mod notice;
 pub mod price;
 pub mod proxy;
 pub mod rest;

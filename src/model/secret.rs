@@ -179,7 +179,14 @@ impl Cipher {
 }
 
 fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    // A key shorter than the hash's block is filled up with zeros (RFC 2104); given in that length it cannot be refused.
+    sign(key, message)
+}
+
+/// HMAC-SHA256 under a key of any length (RFC 2104).
+pub fn sign(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let hashed = Sha256::digest(key);
+    let key = if key.len() > 64 { &hashed[..] } else { key };
+    // A key shorter than the hash's block is filled up with zeros; given in that length it cannot be refused.
     let mut block = [0; 64];
     block[..key.len()].copy_from_slice(key);
     let mut mac = Hmac::<Sha256>::new(&block.into());

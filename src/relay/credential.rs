@@ -61,6 +61,15 @@ impl Credentials {
         .ok_or_else(|| Error::new(Kind::NoAccount, "No access token available"))
     }
 
+    /// The secret that an account has now, if it lives; nothing is refreshed and nothing waited for.
+    pub(super) fn at_hand(&self, account: &Account) -> Option<Sensitive> {
+        match account.kind {
+            AccountKind::ApiKey => account.api_key.clone(),
+            AccountKind::SetupToken => account.access_token.clone(),
+            AccountKind::OAuth => living(account),
+        }
+    }
+
     fn access_token(
         &self,
         account: &Account,

@@ -10,7 +10,7 @@ use crate::claude::verdict::{self, Action, Facts, Verdict};
 use crate::claude::{headers, session};
 use crate::error::{Error, Kind, Result};
 use crate::model::time::now_ms;
-use crate::model::{Account, AccountKind, ApiKey, Sensitive, rest};
+use crate::model::{Account, AccountEvent, AccountKind, ApiKey, Sensitive, rest};
 use crate::store::Conversation;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -193,6 +193,7 @@ impl<'a> Course<'a> {
                         Ok(renewed) => secret = renewed,
                         Err(error) => {
                             log::warn!("account {:?} was refused and not refreshed: {error}", account.name);
+                            self.note_end_of_sign_in(relay, account, &error);
                             // Judged again, with nothing left to try.
                             return match self.judge(relay, account, &mut opened, false) {
                                 Ok(_) => Attempt::Worse(Box::new(opened)),
@@ -264,8 +265,19 @@ impl<'a> Course<'a> {
                 relay.standings.unreached(account, error.message(), now_ms());
                 Attempt::Failed(error)
             }
-            Kind::NoAccount => Attempt::Failed(error),
+            Kind::NoAccount => {
+                self.note_end_of_sign_in(relay, account, &error);
+                Attempt::Failed(error)
+            }
             _ => Attempt::Over(error),
+        }
+    }
+
+    /// Notes in the account's history that this request has found its refresh token refused for good.
+    fn note_end_of_sign_in(&self, relay: &Relay, account: &Account, error: &Error) {
+        let now = relay.store.account_by_id(&account.id);
+        if account.status != "error" && now.is_some_and(|now| now.status == "error") {
+            relay.standings.note(account, AccountEvent::new(now_ms(), "refresh_failed", error.message()));
         }
     }
 

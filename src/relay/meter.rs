@@ -14,6 +14,7 @@ use super::upstream::Opened;
 use crate::claude::events::Scanner;
 use crate::claude::usage;
 use crate::error::{Error, Kind, Result};
+use crate::model::time::Buckets;
 use crate::model::{Account, Line, Tokens};
 use crate::store::{Conversation, Store};
 use std::sync::Arc;
@@ -352,7 +353,11 @@ impl Meter {
         self.line.status = line.status;
         self.totals.add(&line.model, &tokens);
         let at_ms = line.at_ms;
+        let model = line.tokens.is_some().then(|| line.model.clone());
         let receipt = self.store.record(line);
+        if let Some(model) = model.filter(|_| !receipt.is_priced()) {
+            self.standings.notices.unpriced(&model, Buckets::of(at_ms, self.store.zone()).day);
+        }
         self.caller.spend(&self.store, at_ms, tokens.all(), receipt.cost());
         self.leave();
         receipt

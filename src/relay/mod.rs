@@ -8,6 +8,8 @@ mod credential;
 mod flights;
 mod forward;
 mod meter;
+mod models;
+mod notices;
 mod pace;
 mod permits;
 mod pricing;
@@ -23,6 +25,7 @@ mod windows;
 pub use flights::{Boarded, Flight, Flights, SoFar};
 pub use forward::{Failover, Unserved};
 pub use meter::{Answer, Tag};
+pub use notices::{NoticeFigures, NoticeTrial, Notices};
 pub use pace::Done;
 pub use standing::{Standing, Standings};
 pub use totals::Totals;
@@ -98,9 +101,11 @@ pub struct Relay {
     gate: Gate,
     standings: Arc<Standings>,
     credentials: credential::Credentials,
-    upstream: Upstream,
+    upstream: Arc<Upstream>,
+    notices: Arc<Notices>,
     totals: Arc<Totals>,
     flights: Arc<Flights>,
+    lists: models::Lists,
 }
 
 impl Relay {
@@ -109,8 +114,9 @@ impl Relay {
     /// # Errors
     /// The file of further roots cannot be used; the store's.
     pub fn new(store: Arc<Store>, settings: Settings) -> Result<Relay> {
-        let upstream = Upstream::new(settings.bounds, settings.upstream_ca_file.as_deref())?;
-        let standings = Arc::new(Standings::load(Arc::clone(&store))?);
+        let upstream = Arc::new(Upstream::new(settings.bounds, settings.upstream_ca_file.as_deref())?);
+        let notices = Arc::new(Notices::new(Arc::clone(&upstream)));
+        let standings = Arc::new(Standings::load(Arc::clone(&store), Arc::clone(&notices))?);
         let gate = Gate { prefix: settings.api_key_prefix.clone(), wait: settings.concurrency_wait, ..Gate::default() };
         Ok(Relay {
             store,
@@ -119,8 +125,10 @@ impl Relay {
             standings,
             credentials: credential::Credentials::default(),
             upstream,
+            notices,
             totals: Arc::default(),
             flights: Arc::default(),
+            lists: models::Lists::default(),
         })
     }
 
@@ -129,7 +137,18 @@ impl Relay {
     /// # Errors
     /// Why the caller is refused.
     pub fn admit(&self, ask: &Ask<'_>) -> std::result::Result<Caller, Refused> {
-        self.gate.admit(&self.store, ask)
+        let admitted = self.gate.admit(&self.store, ask);
+        if let Err(Refused::Budget { budget, current, limit, ends_at_ms }) = &admitted
+            && let Ok(key) = admit::identify(&self.store, &self.settings.api_key_prefix, ask.clear)
+        {
+            self.notices.budget_reached(&key, (*budget, *current, *limit), *ends_at_ms);
+        }
+        admitted
+    }
+
+    /// What an admin is told of through a webhook.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     /// Requests of a key that run now.

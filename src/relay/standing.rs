@@ -3,9 +3,11 @@
 //! All of it lives in memory behind one lock that is held for microseconds; the store keeps a copy for the next start.
 
 use super::affinity::{AFFINITIES_MAX, Affinities};
+use super::notices::Notices;
 use crate::claude::limits::RateLimits;
 use crate::claude::verdict::{self, Effect};
 use crate::error::Result;
+use crate::model::notice::Happening;
 use crate::model::{Account, AccountEvent, Rest, RestReason, RestSource, Scope, Window};
 use crate::store::{Conversation, Store};
 use std::collections::HashMap;
@@ -30,6 +32,19 @@ pub struct Standing {
     /// When it was last chosen, as a count of choices: a clock that never stands still or runs backwards.
     pub(super) chosen: u64,
     windows_kept_ms: i64,
+    /// What an admin was told of it.
+    down: Down,
+    /// Whether an admin was told that its refreshes fail.
+    is_refresh_told: bool,
+}
+
+/// Whether an account is out of service as a whole, the worse the greater.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+enum Down {
+    #[default]
+    No,
+    Resting,
+    Stopped,
 }
 
 impl Standing {
@@ -44,6 +59,37 @@ impl Standing {
         self.rests.iter().any(|rest| rest.reason.is_soft() && rest.until_ms > now_ms && rest.scope.covers(family))
     }
 
+    /// Whether all of it rests at `now_ms`, for a reason that keeps every request away.
+    fn rests_whole(&self, now_ms: i64) -> bool {
+        self.rests.iter().any(|rest| rest.until_ms > now_ms && is_whole(rest.reason, &rest.scope))
+    }
+
+    /// What an admin is to be told of an event: each turn for the worse, and the one for the better, once.
+    fn turn(&mut self, event: &AccountEvent) -> Option<Happening> {
+        let reason = event.reason.as_deref().and_then(RestReason::parse);
+        let scope = event.scope.as_deref().map(Scope::parse);
+        let worse = match event.kind.as_str() {
+            "stopped" => Down::Stopped,
+            "rest" if reason.zip(scope).is_some_and(|(reason, scope)| is_whole(reason, &scope)) => Down::Resting,
+            "recovered" | "wake" if self.down != Down::No && !self.rests_whole(event.at_ms) => {
+                self.down = Down::No;
+                return Some(Happening::AccountRecovered);
+            }
+            "refresh" => {
+                self.is_refresh_told = false;
+                return None;
+            }
+            "refresh_failed" => {
+                let is_news = !std::mem::replace(&mut self.is_refresh_told, true);
+                return is_news.then_some(Happening::RefreshFailed);
+            }
+            _ => return None,
+        };
+        let is_news = worse > self.down;
+        self.down = self.down.max(worse);
+        is_news.then_some(Happening::AccountDown)
+    }
+
     /// How much of its windows is used up, in tenths: accounts within a tenth of each other count as equal.
     pub(super) fn used_tenths(&self, now_ms: i64) -> u8 {
         let counts = |window: &&Window| {
@@ -54,9 +100,15 @@ impl Standing {
     }
 }
 
+/// Whether a rest keeps every request away from its account.
+fn is_whole(reason: RestReason, scope: &Scope) -> bool {
+    !reason.is_soft() && *scope == Scope::Account
+}
+
 /// All of them.
 pub struct Standings {
     store: Arc<Store>,
+    pub(super) notices: Arc<Notices>,
     inner: Mutex<Inner>,
 }
 
@@ -69,17 +121,24 @@ pub(super) struct Inner {
 
 impl Standings {
     /// As they were kept.
-    pub(super) fn load(store: Arc<Store>) -> Result<Standings> {
+    pub(super) fn load(store: Arc<Store>, notices: Arc<Notices>) -> Result<Standings> {
         let kept = store.standings(AFFINITIES_MAX)?;
         let mut accounts: HashMap<i64, Standing> = HashMap::new();
         for (seq, rest) in kept.rests {
-            accounts.entry(seq).or_default().rests.push(rest);
+            let standing = accounts.entry(seq).or_default();
+            if is_whole(rest.reason, &rest.scope) {
+                standing.down = Down::Resting;
+            }
+            standing.rests.push(rest);
+        }
+        for account in store.accounts().iter().filter(|account| account.status == "error") {
+            accounts.entry(account.seq).or_default().down = Down::Stopped;
         }
         for (seq, window) in kept.windows {
             accounts.entry(seq).or_default().windows.push(window);
         }
         let inner = Inner { clock: 0, accounts, affinities: Affinities::of(kept.affinities) };
-        Ok(Standings { store, inner: Mutex::new(inner) })
+        Ok(Standings { store, notices, inner: Mutex::new(inner) })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -99,20 +158,25 @@ impl Standings {
     /// An account has served a request: guesses about it are over, and so are rests whose end has come.
     pub(super) fn succeeded(&self, account: &Account, family: Option<&str>, now_ms: i64) {
         let mut inner = self.lock();
-        let Some(standing) = inner.accounts.get_mut(&account.seq).filter(|standing| !standing.rests.is_empty()) else {
+        let is_news = |standing: &&mut Standing| !standing.rests.is_empty() || standing.down != Down::No;
+        let Some(standing) = inner.accounts.get_mut(&account.seq).filter(is_news) else {
             return;
         };
         let is_over =
             |rest: &Rest| rest.scope.covers(family) && (rest.source == RestSource::Guess || rest.until_ms <= now_ms);
         let over: Vec<Scope> =
             standing.rests.iter().filter(|rest| is_over(rest)).map(|rest| rest.scope.clone()).collect();
-        if over.is_empty() {
+        // A stop that an admin has ended, or a new sign-in, leaves no rest behind.
+        let is_back = standing.down != Down::No && !standing.rests_whole(now_ms);
+        if over.is_empty() && !is_back {
             return;
         }
         standing.rests.retain(|rest| !is_over(rest));
         drop(inner);
         log::info!("account {:?} serves again", account.name);
-        self.store.forget_rests(account.seq, Some(over));
+        if !over.is_empty() {
+            self.store.forget_rests(account.seq, Some(over));
+        }
         self.note(account, AccountEvent::new(now_ms, "recovered", "A request was answered"));
     }
 
@@ -223,6 +287,10 @@ impl Standings {
 
     /// Writes down what happened to an account: the one way in to its history.
     pub(super) fn note(&self, account: &Account, event: AccountEvent) {
+        let happening = self.lock().accounts.entry(account.seq).or_default().turn(&event);
+        if let Some(happening) = happening {
+            self.notices.of_account(happening, account, &event);
+        }
         self.store.note_account_event(account.seq, event);
     }
 

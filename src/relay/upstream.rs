@@ -74,6 +74,17 @@ impl<'a> Call<'a> {
         Call { url: url.to_owned(), fields, body: Some(body), proxy }
     }
 
+    /// The same with a further field.
+    pub(super) fn with(mut self, name: &'static str, value: String) -> Call<'a> {
+        self.fields.push((name, value.into_bytes().into()));
+        self
+    }
+
+    /// A GET with the given fields.
+    pub(super) fn get_with(url: String, fields: Vec<Field<'a>>, proxy: Option<&'a Proxy>) -> Call<'a> {
+        Call { url, fields, body: None, proxy }
+    }
+
     /// A GET by the relay itself, directly.
     pub(super) fn get(url: &str) -> Call<'a> {
         Call::get_through(url, None)
@@ -228,8 +239,16 @@ impl Upstream {
     /// # Errors
     /// No whole answer came in time, or it is larger than `bytes_max`.
     pub(super) fn fetch(&self, call: &Call<'_>, bytes_max: u64) -> Result<Fetched> {
+        self.fetch_within(call, bytes_max, FETCH_TIMEOUT)
+    }
+
+    /// The same within a time of the caller's own.
+    ///
+    /// # Errors
+    /// As for [`Upstream::fetch`].
+    pub(super) fn fetch_within(&self, call: &Call<'_>, bytes_max: u64, time_max: Duration) -> Result<Fetched> {
         let agent = self.agent(call.proxy)?;
-        let limit = Some(FETCH_TIMEOUT);
+        let limit = Some(time_max);
         let response = match call.body {
             Some(body) => agent.run(agent.configure_request(build(call, body)?).timeout_global(limit).build()),
             None => agent.run(agent.configure_request(build(call, ())?).timeout_global(limit).build()),

@@ -20,7 +20,7 @@ const FOR_EVER: &str = "public, max-age=31536000, immutable";
 pub(crate) fn index(server: &Server, call: &Call) -> Outcome {
     let file = PAGES.get_file("index.html").and_then(|file| file.contents_utf8());
     let page = file.ok_or_else(|| dialect::no_route(&call.head))?;
-    let config = &server.config;
+    let config = server.settings.now();
     // Nothing is loaded from elsewhere, so a logo of another host is not shown.
     let logo = if config.web_logo_url.starts_with('/') { config.web_logo_url.as_str() } else { "" };
     let zone = time::zone_name(server.store.zone());

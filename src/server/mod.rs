@@ -25,13 +25,16 @@ mod live;
 mod logs;
 mod metrics;
 mod migration;
+mod models;
 mod money;
+mod prices;
 mod process;
 mod registry;
 mod relayed;
 mod requests;
 mod router;
 mod session;
+mod settings;
 mod sign_in;
 mod statistics;
 mod status;
@@ -62,7 +65,10 @@ pub const SECURITY_LOG: &str = "claude_relay::security";
 
 /// Everything that handlers share.
 pub struct Server {
+    /// As they were at the start.
     pub(crate) config: Config,
+    /// Those that an admin may change meanwhile.
+    pub(crate) settings: settings::Settings,
     pub(crate) store: Arc<Store>,
     pub(crate) relay: Relay,
     pub(crate) figures: Arc<Figures>,
@@ -84,16 +90,28 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server over its parts.
-    pub fn new(config: Config, store: Arc<Store>, relay: Relay, figures: Arc<Figures>) -> Server {
+    /// A server over its parts. What an admin has stored is laid over the configuration.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn new(
+        sources: Config,
+        store: Arc<Store>,
+        relay: Relay,
+        figures: Arc<Figures>,
+    ) -> crate::error::Result<Server> {
+        let settings = settings::Settings::load(sources, &store)?;
+        relay.notices().aim(settings.hook());
+        let config = Config::clone(&settings.now());
         let fields = fields::Template::new(config.enable_cors, config.port);
         let first_password_file = config.data_dir.join("init.json");
         let drain_time_max = Duration::from_millis(config.client_gone_drain_ms);
         let drains = Arc::new(departed::Drains::new(config.relay_workers, drain_time_max));
         let address_limit = limiter::AddressLimit::new(config.address_limit);
         let watchers = watch::Places::new(config.relay_workers);
-        Server {
+        Ok(Server {
             config,
+            settings,
             store,
             relay,
             figures,
@@ -110,7 +128,7 @@ impl Server {
             fields,
             is_restarting: AtomicBool::new(false),
             stop: OnceLock::new(),
-        }
+        })
     }
 
     /// Ends running answers with an error that their clients can read.
@@ -138,7 +156,7 @@ impl Server {
     /// # Errors
     /// The store's.
     pub fn prune_ledger(&self, now_ms: i64) -> crate::error::Result<usize> {
-        let retention_ms = i64::try_from(self.config.token_usage_retention_ms).unwrap_or(i64::MAX);
+        let retention_ms = i64::try_from(self.settings.now().token_usage_retention_ms).unwrap_or(i64::MAX);
         self.store.prune_ledger(now_ms.saturating_sub(retention_ms))
     }
 
@@ -156,7 +174,7 @@ impl Server {
     /// # Errors
     /// The store's.
     pub fn refresh_prices(&self, now_ms: i64) -> crate::error::Result<Option<String>> {
-        let url = &self.config.pricing_url;
+        let url = &self.settings.now().pricing_url;
         if url.is_empty() {
             return Ok(None);
         }
@@ -243,7 +261,7 @@ impl Server {
                 let admin = session::admin(self, &head)?;
                 serve(self, &admin, &call::read_large(exchange)?)
             }
-            Handler::Key(serve) => {
+            Handler::Key(serve) | Handler::KeyWaits(serve) => {
                 let key = relayed::identify(self, &head)?;
                 let call = Call::read(exchange, head, params, id, call::ADMIN_BODY_BYTES_MAX)?;
                 serve(self, &key, &call)

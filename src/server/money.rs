@@ -6,7 +6,7 @@
 //! `webSearch` stands beside the four kinds of the contract only where something was paid for it; it is in the total.
 
 use crate::model::cost::{self, DOLLAR};
-use crate::model::price::Rates;
+use crate::model::price::{PriceSource, Rates};
 use crate::model::{Bill, Cost, PriceTable};
 use serde_json::{Map, Value, json};
 
@@ -69,7 +69,7 @@ pub(super) fn pricing(prices: &PriceTable, model: &str, now_ms: i64) -> Value {
 
 /// `usingDynamicPricing`: whether the price is a downloaded one.
 pub(super) fn is_fetched(prices: &PriceTable, model: &str) -> bool {
-    prices.find(model).is_some_and(|found| found.is_fetched)
+    prices.find(model).is_some_and(|found| found.source == PriceSource::Downloaded)
 }
 
 /// Adds `"unpriced":true` to an item that holds usage without a price.

@@ -6,7 +6,7 @@ use super::session::Admin;
 use super::watch::Watched;
 use super::{
     Server, account_care, accounts, assets, auth, backup, cleanup, download, key_routes, keys, live, logs, metrics,
-    migration, requests, sign_in, statistics, status, system, trends, usage,
+    migration, models, prices, requests, settings, sign_in, statistics, status, system, trends, usage,
 };
 use crate::http::Head;
 use crate::model::ApiKey;
@@ -34,6 +34,8 @@ pub(crate) enum Handler {
     AdminDownload(Prepare),
     /// The holder of an API key, for reports: takes no permit.
     Key(fn(&Server, &ApiKey, &Call) -> Outcome),
+    /// The same for what an upstream may be asked for: on a relay worker.
+    KeyWaits(fn(&Server, &ApiKey, &Call) -> Outcome),
     /// The holder of an API key, for the main path: on a relay worker, with a permit.
     Relayed,
     /// The same for what is asked before a message: relayed and not billed.
@@ -64,13 +66,14 @@ impl Handler {
             | Handler::AdminUpload(_)
             | Handler::AdminDownload(_)
             | Handler::Watch(_)
-            | Handler::Key(_) => None,
+            | Handler::Key(_)
+            | Handler::KeyWaits(_) => None,
         }
     }
 
     /// Whether serving may take minutes.
     pub(crate) fn is_long(&self) -> bool {
-        self.purpose().is_some() || matches!(self, Handler::Watch(_))
+        self.purpose().is_some() || matches!(self, Handler::Watch(_) | Handler::KeyWaits(_))
     }
 }
 
@@ -101,6 +104,12 @@ static ROUTES: &[Route] = &[
     route("GET", "/api/v1/usage", Handler::Key(key_routes::usage)),
     route("GET", "/claude/v1/usage", Handler::Key(key_routes::usage)),
     route("GET", "/v1/usage", Handler::Key(key_routes::usage)),
+    route("GET", "/api/v1/models", Handler::KeyWaits(models::list)),
+    route("GET", "/claude/v1/models", Handler::KeyWaits(models::list)),
+    route("GET", "/v1/models", Handler::KeyWaits(models::list)),
+    route("GET", "/api/v1/models/:id", Handler::KeyWaits(models::one)),
+    route("GET", "/claude/v1/models/:id", Handler::KeyWaits(models::one)),
+    route("GET", "/v1/models/:id", Handler::KeyWaits(models::one)),
     route("GET", "/", Handler::Open(status::root)),
     route("HEAD", "/api", Handler::Open(status::probe)),
     route("HEAD", "/claude", Handler::Open(status::probe)),
@@ -113,6 +122,7 @@ static ROUTES: &[Route] = &[
     route("GET", "/web/auth/user", Handler::Open(auth::user)),
     route("POST", "/web/auth/refresh", Handler::Open(auth::refresh)),
     route("GET", "/web", Handler::Open(assets::index)),
+    route("GET", "/web/about", Handler::Open(settings::about)),
     route("GET", "/web/assets/:file", Handler::Open(assets::asset)),
     // The pages, as web/src/router.ts lists them: each is the index.
     route("GET", "/web/welcome", Handler::Open(assets::index)),
@@ -162,6 +172,12 @@ static ROUTES: &[Route] = &[
     route("GET", "/admin/system", Handler::Admin(system::system)),
     route("GET", "/admin/logs", Handler::Admin(logs::list)),
     route("GET", "/admin/logs/stream", Handler::Watch(logs::stream)),
+    route("GET", "/admin/settings", Handler::Admin(settings::show)),
+    route("PUT", "/admin/settings", Handler::Admin(settings::update)),
+    route("POST", "/admin/settings/webhook/test", Handler::Admin(settings::test_webhook)),
+    route("GET", "/admin/prices", Handler::Admin(prices::show)),
+    route("PUT", "/admin/prices", Handler::Admin(prices::update)),
+    route("POST", "/admin/prices/refresh", Handler::Admin(prices::refresh)),
     route("POST", "/admin/cleanup", Handler::Admin(cleanup::cleanup)),
     route("GET", "/admin/export", Handler::AdminDownload(backup::export_sanitised)),
     route("POST", "/admin/export", Handler::AdminDownload(backup::export_full)),
@@ -184,7 +200,7 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str, Guard)> {
             | Handler::AdminUpload(_)
             | Handler::AdminDownload(_)
             | Handler::Watch(_) => Guard::Admin,
-            Handler::Key(_) | Handler::Relayed | Handler::Counted => Guard::Key,
+            Handler::Key(_) | Handler::KeyWaits(_) | Handler::Relayed | Handler::Counted => Guard::Key,
         };
         (route.method, route.path, guard)
     })

@@ -6,6 +6,7 @@ use super::dialect::titled;
 use super::money::PRICES_LIFE_MS;
 use super::process;
 use super::session::Admin;
+use super::settings::zone;
 use crate::model::time::{iso, now_ms};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -86,7 +87,7 @@ pub(crate) fn system(server: &Server, _: &Admin, _: &Call) -> Result<Answer, Ans
             "accounts": accounts.len(),
             "accountsUsable": accounts.iter().filter(|account| account.is_usable()).count(),
         },
-        "timeZone": zone(server),
+        "timeZone": zone(&server.config),
         "upstreamHost": host(&server.config.claude_api_url),
         "prices": {
             "edition": prices.edition(),
@@ -177,7 +178,7 @@ fn accounts(server: &Server) -> (State, String) {
 fn prices(server: &Server, now: i64) -> (State, String) {
     let prices = server.store.prices();
     match prices.fetched_at_ms() {
-        _ if server.config.pricing_url.is_empty() => (State::Ok, format!("the table of {}", prices.edition())),
+        _ if server.settings.now().pricing_url.is_empty() => (State::Ok, format!("the table of {}", prices.edition())),
         None => (State::Warning, "not downloaded yet: models newer than this program have no price".to_owned()),
         Some(at_ms) => {
             let days = (now - at_ms).max(0) / PRICES_LIFE_MS;
@@ -185,12 +186,6 @@ fn prices(server: &Server, now: i64) -> (State, String) {
             (state, format!("downloaded {days} days ago"))
         }
     }
-}
-
-/// The zone in which days are counted, as it was set.
-fn zone(server: &Server) -> String {
-    let config = &server.config;
-    config.system_timezone.clone().unwrap_or_else(|| format!("UTC{:+}", config.timezone_offset))
 }
 
 /// The host of a URL, without what may be secret in it.

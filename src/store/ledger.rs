@@ -35,12 +35,18 @@ const FAILED: u8 = 2;
 pub struct Receipt {
     state: Arc<AtomicU8>,
     cost: i64,
+    is_priced: bool,
 }
 
 impl Receipt {
     /// What the line costs, pico-dollars; 0 for one without a price.
     pub fn cost(&self) -> i64 {
         self.cost
+    }
+
+    /// Whether the line has a price.
+    pub fn is_priced(&self) -> bool {
+        self.is_priced
     }
 
     /// Waits until the line is committed. To be called by the thread that handed the line over.
@@ -112,6 +118,7 @@ impl Writer {
     pub(super) fn send(&self, line: Line, priced: Priced) -> Receipt {
         let state = Arc::new(AtomicU8::new(PENDING));
         let cost = priced.as_ref().map_or(0, |(cost, _)| cost.total());
+        let is_priced = priced.is_some();
         let entry = Entry { line, priced, state: Arc::clone(&state), worker: thread::current() };
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -120,7 +127,7 @@ impl Writer {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             state.store(FAILED, Ordering::Release);
         }
-        Receipt { state, cost }
+        Receipt { state, cost, is_priced }
     }
 
     /// Hands a small change over, to be committed with the lines or soon. Waits while the queue is full. It must hold no

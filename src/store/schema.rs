@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/0007_ledger_indexes.sql"),
     include_str!("../../schema/0008_key_sums.sql"),
     include_str!("../../schema/0009_imported_keys.sql"),
+    include_str!("../../schema/0010_settings.sql"),
 ];
 
 /// The newest schema that this program knows.

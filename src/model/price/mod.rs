@@ -5,13 +5,15 @@
 //! A model is found by its exact name or an exact alias. A model that no table knows has no price, and no guess is made.
 
 mod decimal;
+mod overrides;
 mod tables;
 
 use super::cost::{Cost, DOLLAR};
 use super::ledger::{Line, Tokens};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+pub use overrides::OVERRIDES_MAX;
 pub use tables::{FETCHED_BYTES_MAX, Fault};
 
 /// What a line may cost at most, in pico-dollars: a thousand dollars, more than ten times the largest real request. A line
@@ -56,6 +58,13 @@ struct Factor {
     denominator: i64,
 }
 
+impl Factor {
+    /// For people; no amount is computed with it.
+    fn as_number(self) -> f64 {
+        self.numerator as f64 / self.denominator as f64
+    }
+}
+
 const ONE: Factor = Factor { numerator: 1, denominator: 1 };
 /// `service_tier: "batch"` halves everything.
 const BATCH: Factor = Factor { numerator: 1, denominator: 2 };
@@ -78,6 +87,27 @@ impl Price {
     pub fn rates(&self, at_ms: i64, prompt: i64) -> Option<&Rates> {
         let applies = |line: &&RateLine| line.from_ms <= at_ms && (line.above == 0 || prompt > line.above);
         self.lines.iter().rev().find(applies).map(|line| &line.rates)
+    }
+
+    /// All its rates, in rising order of precedence: the first instant they hold (Unix milliseconds, the least number where
+    /// there is none), the prompt's tokens that they hold above, and the rates.
+    pub fn lines(&self) -> impl Iterator<Item = (i64, i64, &Rates)> {
+        self.lines.iter().map(|line| (line.from_ms, line.above, &line.rates))
+    }
+
+    /// The multiplier of fast answers, if there is one.
+    pub fn fast(&self) -> Option<f64> {
+        self.fast.map(Factor::as_number)
+    }
+
+    /// The multipliers by place.
+    pub fn geo(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.geo.iter().map(|(place, factor)| (place.as_str(), factor.as_number()))
+    }
+
+    /// Pico-dollars a search.
+    pub fn web_search(&self) -> i64 {
+        self.web_search
     }
 
     /// What a line costs. `None` where a rule that it needs is not known, or where its counts cannot be true.
@@ -141,8 +171,8 @@ pub struct Found<'a> {
     pub price: &'a Price,
     /// The edition it stands in, as the ledger names it.
     pub version: &'a str,
-    /// Whether that edition was downloaded.
-    pub is_fetched: bool,
+    /// Where that edition is from.
+    pub source: PriceSource,
 }
 
 /// All prices that are known. It is replaced as a whole; a line is priced from one state of it.
@@ -150,16 +180,63 @@ pub struct Found<'a> {
 pub struct PriceTable {
     own: Edition,
     fetched: Option<(Edition, i64)>,
+    overrides: Option<Edition>,
+}
+
+/// Where a price is from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PriceSource {
+    /// The repository's table.
+    BuiltIn,
+    /// The download.
+    Downloaded,
+    /// The admin.
+    Override,
 }
 
 impl PriceTable {
-    /// The price of a model, by its exact name or alias: from the repository's table, else from the downloaded one.
+    /// The price of a model, by its exact name or alias: the admin's own, else from the repository's table, else from the
+    /// downloaded one.
     pub fn find(&self, model: &str) -> Option<Found<'_>> {
-        if let Some(price) = self.own.find(model) {
-            return Some(Found { price, version: &self.own.version, is_fetched: false });
-        }
-        let (edition, _) = self.fetched.as_ref()?;
-        edition.find(model).map(|price| Found { price, version: &edition.version, is_fetched: true })
+        self.editions().find_map(|(edition, source)| {
+            edition.find(model).map(|price| Found { price, version: &edition.version, source })
+        })
+    }
+
+    /// All names that have a price, with it: those of the admin first, then by name.
+    pub fn all(&self) -> Vec<(&str, Found<'_>)> {
+        let names: BTreeSet<&str> =
+            self.editions().flat_map(|(edition, _)| edition.prices.keys()).map(String::as_str).collect();
+        let mut all: Vec<_> = names.into_iter().filter_map(|name| Some((name, self.find(name)?))).collect();
+        all.sort_by_key(|(_, found)| found.source != PriceSource::Override);
+        all
+    }
+
+    /// The edition of the admin's own prices.
+    pub fn overrides_edition(&self) -> Option<&str> {
+        self.overrides.as_ref().map(|edition| edition.version.as_str())
+    }
+
+    /// Every Claude model that has a price, by all its names, sorted.
+    pub fn models(&self) -> Vec<&str> {
+        let names: BTreeSet<&str> =
+            self.editions().flat_map(|(edition, _)| edition.prices.keys()).map(String::as_str).collect();
+        names.into_iter().filter(|name| name.starts_with("claude-")).collect()
+    }
+
+    /// Whether two names are one model's.
+    pub fn are_one(&self, first: &str, second: &str) -> bool {
+        self.editions().any(|(edition, _)| match (edition.prices.get(first), edition.prices.get(second)) {
+            (Some(first), Some(second)) => Arc::ptr_eq(first, second),
+            _ => false,
+        })
+    }
+
+    /// The strongest first.
+    fn editions(&self) -> impl Iterator<Item = (&Edition, PriceSource)> {
+        let overrides = self.overrides.as_ref().map(|edition| (edition, PriceSource::Override));
+        let fetched = self.fetched.as_ref().map(|(edition, _)| (edition, PriceSource::Downloaded));
+        overrides.into_iter().chain([(&self.own, PriceSource::BuiltIn)]).chain(fetched)
     }
 
     /// What a ledger line costs, and by which edition. `None` when it reports no usage or has no price.
@@ -193,7 +270,9 @@ impl PriceTable {
     /// How many names have a price.
     pub fn names(&self) -> usize {
         let fetched = self.fetched.iter().flat_map(|(edition, _)| edition.prices.keys());
-        self.own.prices.len() + fetched.filter(|name| !self.own.prices.contains_key(*name)).count()
+        let own = self.overrides.iter().flat_map(|edition| edition.prices.keys());
+        let others = own.chain(fetched).filter(|name| !self.own.prices.contains_key(*name));
+        self.own.prices.len() + others.collect::<BTreeSet<_>>().len()
     }
 
     /// When the downloaded prices came, Unix milliseconds.

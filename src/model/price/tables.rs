@@ -14,9 +14,9 @@ const OWN: &str = include_str!("../prices.json");
 /// The largest download that is read, in bytes.
 pub const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Dollars per million tokens, in pico-dollars a token: ten to this power.
-const PER_MILLION: i32 = 6;
+pub(super) const PER_MILLION: i32 = 6;
 /// Dollars in pico-dollars: ten to this power.
-const WHOLE: i32 = 12;
+pub(super) const WHOLE: i32 = 12;
 /// What LiteLLM's names of tiers say: `…_above_200k_tokens`.
 const FETCHED_TIER_ABOVE: i64 = 200_000;
 /// Decimals of a multiplier.
@@ -24,7 +24,7 @@ const FACTOR_DECIMALS: i32 = 3;
 
 /// Why a table cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Fault(String);
+pub struct Fault(pub(super) String);
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,7 +171,7 @@ impl PriceTable {
     /// # Errors
     /// It cannot be read; a test keeps that from being released.
     pub fn own() -> Result<PriceTable, Fault> {
-        Ok(PriceTable { own: own(OWN)?, fetched: None })
+        Ok(PriceTable { own: own(OWN)?, fetched: None, overrides: None })
     }
 
     /// This table with downloaded prices in place of earlier ones. `self` stays as it is, so a bad download changes nothing.
@@ -191,7 +191,7 @@ impl PriceTable {
         }
         let version = format!("fetched {}", time::iso(at_ms));
         let edition = Edition { version, prices, web_search: self.own.web_search };
-        Ok(PriceTable { own: self.own.clone(), fetched: Some((edition, at_ms)) })
+        Ok(PriceTable { fetched: Some((edition, at_ms)), ..self.clone() })
     }
 
     /// The part of a download that [`PriceTable::with_fetched`] reads: of some thousand models a few dozen.

@@ -174,7 +174,7 @@ fn a_download_adds_models_and_overrides_none() {
     assert_eq!(own.with_fetched(FETCHED.as_bytes(), 0).unwrap().names(), both.names());
     assert_eq!(both.names(), own.names() + 2);
     let found = both.find("claude-next-1").unwrap();
-    assert!(found.is_fetched);
+    assert!(found.source == PriceSource::Downloaded);
     assert_eq!(found.version, "fetched 1970-01-01T00:00:00.000Z");
     let small = Rates { input: 3_000_000, output: 15_000_000, write_5m: 3_750_000, write_1h: 6_000_000, read: 300_000 };
     let large =
@@ -183,7 +183,7 @@ fn a_download_adds_models_and_overrides_none() {
     assert_eq!(found.price.rates(0, 200_001), Some(&large));
     let ruled = Rates { input: 1_000_000, output: 5_000_000, write_5m: 1_250_000, write_1h: 2_000_000, read: 100_000 };
     assert_eq!(both.find("house/next").unwrap().price.rates(0, 0), Some(&ruled));
-    assert!(!both.find("claude-opus-4-6").unwrap().is_fetched);
+    assert_eq!(both.find("claude-opus-4-6").unwrap().source, PriceSource::BuiltIn);
     assert_eq!(both.cost(&line("claude-opus-4-6", MILLION)), own.cost(&line("claude-opus-4-6", MILLION)));
     for name in ["gpt-5", "claude-odd", "claude-none", "sample_spec", "claude-next"] {
         assert!(both.find(name).is_none(), "{name}");
