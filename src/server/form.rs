@@ -33,7 +33,8 @@ impl Fault {
 pub(super) fn last(query: &str, wanted: &str) -> Option<String> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let found = pairs.filter(|(name, _)| decode(name) == wanted).last();
+    let mut from_the_end = pairs.rev();
+    let found = from_the_end.find(|(name, _)| decode(name) == wanted);
     found.map(|(_, value)| decode(value))
 }
 

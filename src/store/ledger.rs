@@ -74,7 +74,7 @@ pub(super) type Priced = Option<(Cost, String)>;
 type Aside = Box<dyn Fn(&Connection) -> rusqlite::Result<()> + Send>;
 
 enum Work {
-    Line(Entry),
+    Line(Box<Entry>),
     Aside(Aside),
 }
 
@@ -122,7 +122,7 @@ impl Writer {
         let entry = Entry { line, priced, state: Arc::clone(&state), worker: thread::current() };
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let sent = queue.is_some_and(|queue| queue.send(Work::Line(entry)).is_ok());
+        let sent = queue.is_some_and(|queue| queue.send(Work::Line(Box::new(entry))).is_ok());
         if !sent {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             state.store(FAILED, Ordering::Release);
@@ -173,7 +173,7 @@ fn run(mut db: Connection, zone: &TimeZone, queue: &Receiver<Work>, waiting: &At
     }
 }
 
-fn commit_with_retries(db: &mut Connection, zone: &TimeZone, lines: &[Entry], asides: &[Aside]) -> u8 {
+fn commit_with_retries(db: &mut Connection, zone: &TimeZone, lines: &[Box<Entry>], asides: &[Aside]) -> u8 {
     for attempt in 1..=TRIES {
         match commit(db, zone, lines, asides) {
             Ok(()) => return COMMITTED,
@@ -189,7 +189,7 @@ fn commit_with_retries(db: &mut Connection, zone: &TimeZone, lines: &[Entry], as
 /// Commits many lines in one transaction on another connection than the ledger's thread has.
 pub(super) fn commit_all(db: &mut Connection, zone: &TimeZone, lines: Vec<(Line, Priced)>) -> rusqlite::Result<()> {
     let worker = thread::current();
-    let entry = |(line, priced)| Entry { line, priced, state: Arc::default(), worker: worker.clone() };
+    let entry = |(line, priced)| Box::new(Entry { line, priced, state: Arc::default(), worker: worker.clone() });
     commit(db, zone, &lines.into_iter().map(entry).collect::<Vec<_>>(), &[])
 }
 
@@ -209,12 +209,13 @@ fn make_asides(db: &Connection, asides: &[Aside]) -> rusqlite::Result<()> {
 /// Which sum a line counts in: scope, subject, span, bucket, model (see `schema/`).
 type Sum = (i64, i64, i64, i64, String);
 
-fn commit(db: &mut Connection, zone: &TimeZone, lines: &[Entry], asides: &[Aside]) -> rusqlite::Result<()> {
+fn commit(db: &mut Connection, zone: &TimeZone, lines: &[Box<Entry>], asides: &[Aside]) -> rusqlite::Result<()> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut sums: BTreeMap<Sum, Bill> = BTreeMap::new();
     let mut used: BTreeMap<(i64, i64), i64> = BTreeMap::new();
     make_asides(&transaction, asides)?;
-    for Entry { line, priced, .. } in lines {
+    for entry in lines {
+        let Entry { line, priced, .. } = entry.as_ref();
         insert_line(&transaction, line, priced)?;
         if line.tokens.is_some() {
             count(&mut sums, line, priced, zone);

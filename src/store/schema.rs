@@ -138,7 +138,7 @@ mod tests {
             sum(cost_input + cost_output + cost_cache_write + cost_cache_read + cost_web_search)";
         let rows = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!((rows("SELECT count(*) FROM key_sums"), rows("SELECT count(*) FROM key_use")), (4, 4));
-        let rollups = format!("FROM rollups WHERE scope = 1 AND span");
+        let rollups = "FROM rollups WHERE scope = 1 AND span";
         for (kept, computed) in [
             (
                 "SELECT * FROM key_sums".to_owned(),
