@@ -303,7 +303,7 @@ fn a_conversation_stays_with_one_account_over_restarts_and_keys_never_share_one(
         relay.message(&other, turn(&format!("x{number}"), 0, false).as_bytes());
         asked(&upstream);
         assert_eq!(relay.message(&mine, turn("s", number, false).as_bytes()).status, 200);
-        assert_eq!(asked(&upstream), [home.clone()], "turn {number}");
+        assert_eq!(asked(&upstream), std::slice::from_ref(&home), "turn {number}");
     }
     let of_others: Vec<String> = (0..4)
         .map(|_| {
