@@ -79,14 +79,10 @@ test('a backup is made under a passphrase and brings everything back elsewhere',
 })
 
 test('everything moves out as an export and in again, a dry run first', async (t) => {
-  const page = await openPage(browser, relay, { allow: [/401 .*export/] })
+  const page = await openPage(browser, relay, {})
   await page.visit('/web/system/move')
   await page.getByText('Export with all secrets').click()
   await page.getByLabel('ENCRYPTION_KEY of the target').fill(ENCRYPTION_KEY)
-  await page.getByLabel('Your password now').fill('not it')
-  await page.getByRole('button', { name: 'Export everything' }).click()
-  await page.getByText('That is not your password.').waitFor()
-  await page.getByLabel('Your password now').fill(ADMIN.password)
   const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Export everything' }).click()])
   const path = await file.path()
 
