@@ -284,7 +284,7 @@ fn shown(server: &Server) -> Value {
 
 /// Whole days as a whole number.
 fn days(ms: u64) -> Value {
-    if ms % DAY_MS == 0 { json!(ms / DAY_MS) } else { json!(ms as f64 / DAY_MS as f64) }
+    if ms.is_multiple_of(DAY_MS) { json!(ms / DAY_MS) } else { json!(ms as f64 / DAY_MS as f64) }
 }
 
 /// Where it goes, without the path that lets one write there.
