@@ -128,7 +128,10 @@ mod tests {
             }
         };
         add(&db, 1);
-        migrate(&mut db, Path::new("")).unwrap();
+        let folder = std::env::temp_dir().join(format!("claude-relay-sums-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        migrate(&mut db, &folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
         add(&db, 100);
         let sums = "sum(requests), sum(input_tokens), sum(output_tokens), sum(cache_creation_5m_tokens),
             sum(cache_creation_1h_tokens), sum(cache_read_tokens), sum(cost_input), sum(cost_output),

@@ -171,7 +171,10 @@ fn tries_are_bounded_in_number_and_time_and_the_last_answer_passes_as_it_is() {
 fn when_all_rest_the_client_is_told_when_the_first_is_back_and_nobody_is_asked() {
     let upstream = Upstream::start(|request| {
         let wait = if key_of(request) == "bad-short" { 40 } else { 4000 };
-        error(429, "rate_limit_error", &format!("retry-after: {wait}\r\n"))
+        let reset = now_ms() / 1000 + wait;
+        let windows =
+            format!("anthropic-ratelimit-unified-status: rejected\r\nanthropic-ratelimit-unified-reset: {reset}");
+        error(429, "rate_limit_error", &format!("retry-after: {wait}\r\n{windows}\r\n"))
     });
     let relay = Start::new().upstream(&upstream).run();
     add(&relay, "bad-short", value!({ "priority": 1 }));

