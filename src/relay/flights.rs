@@ -137,7 +137,8 @@ impl Flight {
         }
     }
 
-    /// The ledger line of a request that has no answer: it was ended, its client has left, or no account had one. `status` is what its client was told.
+    /// The ledger line of a request that has no answer: it was ended, its client has left, or no account had one. `status`
+    /// is what its client was told.
     pub fn unanswered_line(&self, status: u16) -> Line {
         let total_ms = i64::try_from(self.at.elapsed().as_millis()).unwrap_or(i64::MAX);
         Line {

@@ -96,7 +96,7 @@ impl<'a> Course<'a> {
         let header = header.map(|(_, value)| *value);
         Course {
             request,
-            family: request.tag.model.as_deref().and_then(rest::family),
+            family: request.flight.model.as_deref().and_then(rest::family),
             conversation: session::conversation(key.seq, header, request.user_id, request.body),
             started: Instant::now(),
             tried: Vec::new(),
@@ -116,7 +116,7 @@ impl<'a> Course<'a> {
                 Err(nobody) => return self.end(nobody),
             };
             self.tried.push(chosen.account.seq);
-            self.request.tag.flight.tries(&chosen.account);
+            self.request.flight.tries(&chosen.account);
             match self.attempt(relay, &chosen.account) {
                 Attempt::Answer(opened) => return Ok(self.served(*opened, chosen)),
                 Attempt::Worse(opened) => self.keep(*opened, chosen),
@@ -207,18 +207,18 @@ impl<'a> Course<'a> {
     }
 
     fn open(&self, relay: &Relay, account: &Account, secret: &Sensitive) -> Result<Opened> {
-        let Request { fields, query, body, tag, departed, .. } = self.request;
+        let Request { fields, query, body, flight, departed, .. } = self.request;
         let version = &relay.settings.claude_api_version;
         let fields = headers::upward(fields.iter().copied(), account.kind, secret.expose(), version);
         let body = self.body_for(account, body);
-        let url = relay.url(account, tag.purpose, *query);
+        let url = relay.url(account, flight.purpose, *query);
         let call = Call::post(url, fields, &body, account.proxy.as_ref());
         relay.upstream.open(&call, Some(departed.clone()))
     }
 
     /// The body as it goes to an account: the client's bytes, but for the model's name where the account calls it otherwise.
     fn body_for(&self, account: &Account, body: &'a [u8]) -> Cow<'a, [u8]> {
-        let mapped = self.request.tag.model.as_deref().and_then(|model| account.model_mapping.get(model));
+        let mapped = self.request.flight.model.as_deref().and_then(|model| account.model_mapping.get(model));
         match (mapped, &self.request.model_at) {
             (Some(name), Some(at)) => {
                 let name = serde_json::Value::from(name.as_str()).to_string();
@@ -308,7 +308,7 @@ impl<'a> Course<'a> {
 
     /// No account is left. The client gets the best answer there was; where all accounts are used up, when to come again.
     fn end(mut self, nobody: Nobody) -> std::result::Result<Served, Unserved> {
-        log::warn!("id={} no account is left: {nobody}", self.request.tag.request_id);
+        log::warn!("id={} no account is left: {nobody}", self.request.flight.request_id);
         match (self.kept.take(), nobody.until_ms) {
             // All are used up: the upstream's own words, and the first end of all.
             (Some((mut opened, chosen)), Some(until_ms)) if opened.status == 429 => {

@@ -25,22 +25,6 @@ const PIECE_BYTES: usize = 16 * 1024;
 /// A JSON answer is read for its usage up to this size; a larger one passes all the same and is billed as partial.
 const COPY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What is known of a request before its answer.
-pub struct Tag {
-    /// The id that the client sees in `X-Request-ID`.
-    pub request_id: String,
-    /// Arrival, Unix milliseconds.
-    pub at_ms: i64,
-    /// Arrival on the clock that durations are measured by.
-    pub at: Instant,
-    /// The model that the request names.
-    pub model: Option<String>,
-    /// What the request asks for.
-    pub purpose: Purpose,
-    /// Its place in the list of requests that run.
-    pub flight: Boarded,
-}
-
 /// An answer on its way to the client. It belongs to the client from now on: no other account is tried.
 pub struct Answer {
     opened: Opened,
@@ -76,7 +60,7 @@ impl Answer {
         served: Served,
         caller: Caller,
         kept: (Arc<Store>, Arc<Totals>, Arc<Standings>),
-        tag: Tag,
+        flight: Boarded,
     ) -> Answer {
         let Served { opened, chosen: Chosen { account, seat, reason }, attempts, conversation } = served;
         let is_stream = opened.is_event_stream();
@@ -87,8 +71,8 @@ impl Answer {
         };
         let upstream_request_id = opened.fields.get("request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let line = Line {
-            request_id: tag.request_id.clone(),
-            at_ms: tag.at_ms,
+            request_id: flight.request_id.clone(),
+            at_ms: flight.at_ms,
             key_seq: caller.key.seq,
             account_seq: account.seq,
             stream: is_stream,
@@ -96,16 +80,26 @@ impl Answer {
             upstream_request_id,
             attempts,
             account_reason: reason.into(),
-            first_byte_ms: elapsed_ms(tag.at),
+            first_byte_ms: elapsed_ms(flight.at),
             ..Line::default()
         };
-        tag.flight.is_answered_now();
+        flight.is_answered_now();
         let (store, totals, standings) = kept;
         // What is not billed has no line: as if it had been written already.
-        let is_settled = tag.purpose == Purpose::CountTokens;
+        let is_settled = flight.purpose == Purpose::CountTokens;
         let conversation = conversation.filter(|_| !is_settled && opened.status < 300);
-        let meter =
-            Meter { store, totals, standings, caller, account, seat: Some(seat), conversation, tag, line, is_settled };
+        let meter = Meter {
+            store,
+            totals,
+            standings,
+            caller,
+            account,
+            seat: Some(seat),
+            conversation,
+            flight,
+            line,
+            is_settled,
+        };
         Answer { opened, body, meter }
     }
 
@@ -126,12 +120,12 @@ impl Answer {
 
     /// The request's place in the list of those that run.
     pub fn flight(&self) -> Arc<Flight> {
-        self.meter.tag.flight.flight()
+        self.meter.flight.flight()
     }
 
     /// Whether an admin wants it to end before it is whole.
     pub fn is_cut(&self) -> bool {
-        self.flight().is_ended() && !self.meter.is_settled
+        self.meter.flight.is_ended() && !self.meter.is_settled
     }
 
     /// Whether the answer is an event stream.
@@ -196,7 +190,7 @@ impl Stream {
             return end_of_stream(&self.scanner, meter).map(|()| None);
         }
         let stop_at = self.scanner.feed(&self.piece).stop_at;
-        meter.tag.flight.passes(length, Some(self.scanner.usage()));
+        meter.flight.passes(length, Some(self.scanner.usage()));
         if stop_at.is_some() {
             meter.line.complete = true;
             meter.take_stream(&self.scanner);
@@ -224,7 +218,7 @@ impl Whole {
             self.read(opened)?;
         }
         std::mem::swap(&mut self.held, &mut self.next);
-        meter.tag.flight.passes(self.held.len(), None);
+        meter.flight.passes(self.held.len(), None);
         if self.held.is_empty() {
             if !meter.is_settled {
                 self.settle(meter)?;
@@ -279,7 +273,7 @@ struct Meter {
     seat: Option<Seat>,
     /// The conversation that stays with the account from now on.
     conversation: Option<Conversation>,
-    tag: Tag,
+    flight: Boarded,
     line: Line,
     is_settled: bool,
 }
@@ -324,9 +318,9 @@ impl Meter {
         self.is_settled = true;
         let mut line = std::mem::take(&mut self.line);
         if line.model.is_empty() {
-            line.model = self.tag.model.as_deref().map_or_else(|| "unknown".to_owned(), shortened);
+            line.model = self.flight.model.as_deref().map_or_else(|| "unknown".to_owned(), shortened);
         }
-        line.total_ms = elapsed_ms(self.tag.at);
+        line.total_ms = elapsed_ms(self.flight.at);
         let tokens = line.tokens.unwrap_or_default();
         if let Some(conversation) = self.conversation.take().filter(|_| line.tokens.is_some()) {
             self.standings.pin(conversation, self.account.seq, line.at_ms);

@@ -24,7 +24,7 @@ mod windows;
 
 pub use flights::{Boarded, Flight, Flights, SoFar};
 pub use forward::{Failover, Unserved};
-pub use meter::{Answer, Tag};
+pub use meter::Answer;
 pub use notices::{NoticeFigures, NoticeTrial, Notices};
 pub use pace::Done;
 pub use standing::{Standing, Standings};
@@ -88,8 +88,8 @@ pub struct Request<'a> {
     pub model_at: Option<Range<usize>>,
     /// `metadata.user_id`.
     pub user_id: Option<&'a str>,
-    /// What the ledger will say of it.
-    pub tag: Tag,
+    /// Its place in the list of those that run; what the ledger will say of it.
+    pub flight: Boarded,
     /// Answers whether the client has left.
     pub departed: Departed,
 }
@@ -234,7 +234,7 @@ impl Relay {
     pub fn relay(&self, caller: Caller, request: Request<'_>) -> std::result::Result<Answer, Unserved> {
         let served = Course::new(&caller.key, &request).run(self, &caller.key)?;
         let kept = (Arc::clone(&self.store), Arc::clone(&self.totals), Arc::clone(&self.standings));
-        Ok(Answer::new(served, caller, kept, request.tag))
+        Ok(Answer::new(served, caller, kept, request.flight))
     }
 
     fn url(&self, account: &Account, purpose: Purpose, query: Option<&str>) -> String {

@@ -12,7 +12,7 @@ use crate::http::{Exchange, Head, Reply};
 use crate::model::ApiKey;
 use crate::model::time::now_ms;
 use crate::relay::admit::{self, Ask, Caller, Refused};
-use crate::relay::{Answer, Boarded, Flight, Purpose, Request, Tag};
+use crate::relay::{Answer, Flight, Purpose, Request};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -42,21 +42,12 @@ pub(crate) fn identify(server: &Server, head: &Head) -> Result<ApiKey, Whole> {
         .map_err(|refused| dialect::refused(&refused))
 }
 
-/// Relays one request. An account that fails before its answer starts would be left for the next one; once the answer
-/// has started it belongs to the client.
+/// Relays one request: in as it came, out as it comes.
 pub(crate) fn serve(server: &Server, mut exchange: Exchange, purpose: Purpose, request_id: &str) {
     let head = exchange.head_arc();
     let mut running = server.registry.relay_runs();
     let (at, at_ms) = (Instant::now(), now_ms());
-    let tag = |flight: Boarded| Tag {
-        request_id: request_id.to_owned(),
-        at_ms,
-        at,
-        model: flight.model.clone(),
-        purpose,
-        flight,
-    };
-    let opened = open(server, &mut exchange, &head, request_id, (purpose, at_ms, at), tag);
+    let opened = open(server, &mut exchange, &head, request_id, (purpose, at_ms, at));
     match opened {
         Ok(answer) => {
             running.has_answer();
@@ -69,14 +60,13 @@ pub(crate) fn serve(server: &Server, mut exchange: Exchange, purpose: Purpose, r
     }
 }
 
-/// Admits, reads the body, and waits for the upstream's head.
+/// Admits, reads the body, and waits for an answer to begin.
 fn open(
     server: &Server,
     exchange: &mut Exchange,
     head: &Head,
     request_id: &str,
     (purpose, at_ms, at): (Purpose, i64, Instant),
-    tag: impl FnOnce(Boarded) -> Tag,
 ) -> Result<Answer, Whole> {
     let refused = |refused: Refused| dialect::refused(&refused);
     let ask = Ask { clear: key_of(head), purpose, at_ms, departed: departed(server, exchange, None) };
@@ -98,7 +88,7 @@ fn open(
         body: &body,
         model_at: shallow.model_at.clone(),
         user_id: shallow.user_id.as_deref(),
-        tag: tag(boarded),
+        flight: boarded,
         departed: departed(server, exchange, Some(&flight)),
     };
     // The body lives until the answer has begun, not for its length.

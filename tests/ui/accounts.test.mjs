@@ -112,8 +112,7 @@ test('an account that rests says why and until when, is woken, and its history t
   upstream.next = ({ reply }) =>
     reply(429, { type: 'error', error: { type: 'rate_limit_error', message: 'Slow down.' } }, { 'retry-after': '1800' })
   await (await relay.send(key.apiKey)).text()
-  // The account's page may still ask for its history while it is being deleted.
-  const page = await openPage(browser, relay, { allow: [/404/] })
+  const page = await openPage(browser, relay)
   await page.visit('/web/accounts')
   const tired = card(page, 'Tired')
   await tired.getByText(/Not for sonnet until .* \((29|30):\d\d\): its limit is used up\. The upstream said: Slow down/).waitFor()

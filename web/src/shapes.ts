@@ -246,6 +246,9 @@ export interface Line {
     total: number
   } | null
   priceVersion: string | null
+  attempts: number
+  /** Empty for requests that have no answer, and for those from before it was noted. */
+  accountReason: '' | 'bound' | 'fallback' | 'affinity' | 'pool' | 'failover'
   firstByteMs: number | null
   totalMs: number
   upstreamRequestId: string | null
