@@ -63,6 +63,9 @@ fn connection<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> 
     values.join(&b","[..])
 }
 
+/// What Anthropic's own API keys begin with.
+const ANTHROPIC_KEY_PREFIX: &str = "sk-ant-";
+
 /// The fields to send up: the client's, then what the protocol needs.
 pub fn upward<'a>(
     client: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
@@ -102,12 +105,14 @@ pub fn upward<'a>(
     push_betas(&mut fields, betas, kind);
     // A compressed answer could not be metered.
     fields.push(("accept-encoding", b"identity"[..].into()));
-    fields.push(match kind {
-        AccountKind::ApiKey => ("x-api-key", credential.as_bytes().into()),
-        AccountKind::OAuth | AccountKind::SetupToken => {
-            ("authorization", format!("Bearer {credential}").into_bytes().into())
-        }
-    });
+    let is_key = kind == AccountKind::ApiKey;
+    if is_key {
+        fields.push(("x-api-key", credential.as_bytes().into()));
+    }
+    // Of the compatible services some read the one field and some the other; Anthropic's own keys go in the first alone.
+    if !is_key || !credential.starts_with(ANTHROPIC_KEY_PREFIX) {
+        fields.push(("authorization", format!("Bearer {credential}").into_bytes().into()));
+    }
     fields
 }
 
@@ -140,8 +145,12 @@ mod tests {
     use super::*;
 
     fn sent(client: &[(&str, &str)], kind: AccountKind) -> Vec<(String, String)> {
+        sent_with(client, kind, if kind == AccountKind::ApiKey { "sk-ant-secret" } else { "secret" })
+    }
+
+    fn sent_with(client: &[(&str, &str)], kind: AccountKind, credential: &str) -> Vec<(String, String)> {
         let fields = client.iter().map(|(name, value)| (*name, value.as_bytes()));
-        upward(fields, kind, "secret", "2023-06-01")
+        upward(fields, kind, credential, "2023-06-01")
             .into_iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(&value).into_owned()))
             .collect()
@@ -174,7 +183,7 @@ mod tests {
         let fields = sent(&client, AccountKind::ApiKey);
         let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["anthropic-version", "user-agent", "accept-encoding", "x-api-key"]);
-        assert_eq!(value(&fields, "x-api-key"), Some("secret"));
+        assert_eq!(value(&fields, "x-api-key"), Some("sk-ant-secret"));
         assert_eq!(value(&fields, "accept-encoding"), Some("identity"));
         assert!(value(&fields, "user-agent").is_some_and(|agent| agent.starts_with("claude-relay/")));
     }
@@ -193,6 +202,9 @@ mod tests {
             assert_eq!(value(&by_key, &name.to_ascii_lowercase()), Some(expected));
         }
         assert_eq!(value(&by_key, "authorization"), None);
+        let by_other = sent_with(&client, AccountKind::ApiKey, "sk-other");
+        assert_eq!(value(&by_other, "x-api-key"), Some("sk-other"));
+        assert_eq!(value(&by_other, "authorization"), Some("Bearer sk-other"));
         for kind in [AccountKind::OAuth, AccountKind::SetupToken] {
             let by_token = sent(&client, kind);
             assert_eq!(value(&by_token, "anthropic-beta"), Some("a, b,oauth-2025-04-20"));

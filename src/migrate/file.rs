@@ -1,6 +1,7 @@
 //! Reads an export of the original, versions 1.0 and 2.0, one record at a time: the text is in memory, its tree is not.
 
 use super::Progress;
+use super::accounts::Source;
 use super::intake::Intake;
 use super::records::{Fields, Unit};
 use crate::error::{Error, Result};
@@ -133,6 +134,7 @@ impl<'de> Visitor<'de> for Data<'_, '_> {
                     let taken = global(self.0.intake, members.unwrap_or_default());
                     self.0.done(taken)?;
                 }
+                "claudeConsoleAccounts" => map.next_value_seed(Each(self.0, console_account))?,
                 list if list.ends_with("Accounts") => map.next_value_seed(Each(self.0, unknown))?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -201,7 +203,11 @@ fn buckets(intake: &mut Intake, of: (&str, &str), stats: &mut Map<String, Value>
 }
 
 fn account(intake: &mut Intake, record: Map<String, Value>) -> Result<()> {
-    intake.account(&id(&record), &Fields::from(record))
+    intake.account(&id(&record), &Fields::from(record), Source::Subscription)
+}
+
+fn console_account(intake: &mut Intake, record: Map<String, Value>) -> Result<()> {
+    intake.account(&id(&record), &Fields::from(record), Source::Console)
 }
 
 fn admin(intake: &mut Intake, record: Map<String, Value>) -> Result<()> {

@@ -1,15 +1,15 @@
 //! Takes records of the original in, whatever they were read from: keys and sums go to the spool, the few accounts and
 //! admins are kept, everything is counted.
 
-use super::records::{self, Fields, Name, REDACTED, Unit};
+use super::accounts::{self, Secrets, Source};
+use super::records::{self, Fields, Name, Unit};
 use crate::error::{Error, Result};
+use crate::model::Sensitive;
 use crate::model::moved::{MovedAccount, MovedAdmin, MovedKey, MovedUsage};
-use crate::model::secret::{Cipher, hash_api_key};
+use crate::model::secret::hash_api_key;
 use crate::model::tally::{Kind, Tally};
 use crate::model::time::{TimeZone, now_ms};
-use crate::model::{AccountKind, AccountType, Proxy, Sensitive};
 use crate::store::Spool;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Accounts that one import takes; a relay has a few, and all are in memory.
@@ -22,44 +22,41 @@ pub(super) struct Intake {
     pub(super) tally: Tally,
     pub(super) accounts: BTreeMap<String, MovedAccount>,
     pub(super) admins: Vec<MovedAdmin>,
-    cipher: Cipher,
+    secrets: Secrets,
     pepper: Sensitive,
     offset_hours: i64,
     zone: TimeZone,
     now_ms: i64,
-    /// Secrets that the encryption key opened, and that it did not.
-    opened: u64,
-    closed: u64,
+    /// Keys whose terms are not quite the same here, by what is said of them.
+    changed: BTreeMap<&'static str, u64>,
 }
 
 impl Intake {
     pub(super) fn new(spool: Spool, pepper: &Sensitive, offset_hours: i64, zone: &TimeZone) -> Result<Intake> {
-        let cipher = Cipher::new(pepper.expose())
-            .map_err(|error| Error::internal("deriving the encryption key failed", error.to_string()))?;
         Ok(Intake {
             spool,
             tally: Tally::default(),
             accounts: BTreeMap::new(),
             admins: Vec::new(),
-            cipher,
+            secrets: Secrets::new(pepper)?,
             pepper: pepper.clone(),
             offset_hours,
             zone: zone.clone(),
             now_ms: now_ms(),
-            opened: 0,
-            closed: 0,
+            changed: BTreeMap::new(),
         })
     }
 
     pub(super) fn fingerprint(&self) -> String {
-        self.cipher.fingerprint()
+        self.secrets.fingerprint()
     }
 
     /// Takes a Redis record whose name was read before.
     pub(super) fn record(&mut self, text: &str, name: &Name<'_>, fields: &Fields) -> Result<()> {
         match *name {
             Name::Key(id) => self.key(id, fields),
-            Name::Account(id) => self.account(id, fields),
+            Name::Account(id) => self.account(id, fields, Source::Subscription),
+            Name::ConsoleAccount(id) => self.account(id, fields, Source::Console),
             Name::Admin => self.admin(fields),
             Name::Total(id) => self.usage((id, ""), Some((0, 0)), fields, text),
             Name::Usage(id, model, unit, date) => self.usage_of((id, model), unit, date, fields, text),
@@ -91,7 +88,11 @@ impl Intake {
                 None
             }
         };
-        self.spool.add_key(&records::key(id, fields, hash, self.now_ms))
+        let (key, changes) = records::key(id, fields, hash, self.now_ms);
+        for change in changes {
+            *self.changed.entry(change).or_default() += 1;
+        }
+        self.spool.add_key(&key)
     }
 
     pub(super) fn usage_of(
@@ -152,16 +153,8 @@ impl Intake {
     }
 
     /// Takes an account and opens its secrets.
-    pub(super) fn account(&mut self, id: &str, fields: &Fields) -> Result<()> {
-        let skipped =
-            if ["accessToken", "refreshToken", "claudeAiOauth"].iter().any(|name| fields.text(name) == REDACTED) {
-                Some("the export is sanitised: its tokens are not in it; use a full export, or read Redis")
-            } else if id.is_empty() || (fields.text("name").is_empty() && fields.text("createdAt").is_empty()) {
-                Some("it is a leftover without a name or a beginning")
-            } else {
-                None
-            };
-        if let Some(reason) = skipped {
+    pub(super) fn account(&mut self, id: &str, fields: &Fields, source: Source) -> Result<()> {
+        if let Some(reason) = accounts::unfit(id, fields, source) {
             self.tally.of(Kind::Accounts).read += i64::from(!self.accounts.contains_key(id));
             self.tally.skip(Kind::Accounts, reason, fields.text("name"));
             return Ok(());
@@ -169,101 +162,18 @@ impl Intake {
         if self.accounts.len() >= ACCOUNTS_MAX {
             return Err(Error::invalid(format!("The source has more than {ACCOUNTS_MAX} accounts")));
         }
-        let account = self.open_account(id, fields);
+        let (account, notes) = accounts::account(id, fields, source, &mut self.secrets, self.now_ms)?;
         // SCAN may show a record twice.
         if self.accounts.insert(id.to_owned(), account).is_none() {
             self.tally.of(Kind::Accounts).read += 1;
+            notes.into_iter().for_each(|note| self.tally.note(note));
         }
         Ok(())
     }
 
-    fn open_account(&mut self, id: &str, fields: &Fields) -> MovedAccount {
-        let name = fields.text("name").to_owned();
-        let mut open = |field: &str| self.open(fields, field, &name);
-        let (email, password) = (open("email"), open("password"));
-        let (mut access_token, mut refresh_token) = (open("accessToken"), open("refreshToken"));
-        if access_token.expose().is_empty() && refresh_token.expose().is_empty() {
-            // Written by hand or by a later version: the tokens may be in their common record alone.
-            let both: Value = serde_json::from_str(open("claudeAiOauth").expose()).unwrap_or_default();
-            let of = |name: &str| Sensitive::new(both[name].as_str().unwrap_or_default().to_owned());
-            (access_token, refresh_token) = (of("accessToken"), of("refreshToken"));
-        }
-        let (proxy, fault) = match fields.text("proxy") {
-            "" | "null" => (None, None),
-            json => match Proxy::from_json(json, None) {
-                Ok(proxy) => (Some(proxy), None),
-                Err(fault) => (None, Some(fault)),
-            },
-        };
-        let mut account = MovedAccount {
-            id: id.to_owned(),
-            description: fields.text("description").to_owned(),
-            kind: kind(&access_token, &refresh_token),
-            account_type: AccountType::parse(fields.text("accountType")).unwrap_or(AccountType::Shared),
-            is_active: fields.is_true("isActive"),
-            schedulable: fields.text("schedulable") != "false",
-            priority: Some(fields.limit("priority")).filter(|priority| (1..=100).contains(priority)).unwrap_or(50),
-            status: status(fields).to_owned(),
-            error_message: fields.text("errorMessage").to_owned(),
-            email,
-            password,
-            access_token,
-            refresh_token,
-            proxy,
-            expires_at_ms: fields.text("expiresAt").parse().ok().or_else(|| fields.instant("expiresAt")),
-            scopes: fields.text("scopes").to_owned(),
-            created_at_ms: fields.instant("createdAt").unwrap_or(self.now_ms),
-            updated_at_ms: fields.instant("updatedAt"),
-            last_used_at_ms: fields.instant("lastUsedAt"),
-            last_refresh_at_ms: fields.instant("lastRefreshAt"),
-            name,
-        };
-        if let Some(fault) = fault {
-            // Never a direct connection in its place.
-            account.is_active = false;
-            account.status = "error".to_owned();
-            account.error_message = format!("Its proxy cannot be used: {fault}");
-            self.tally.note(format!("Account {:?} is switched off: its proxy cannot be used: {fault}", account.name));
-        }
-        account
-    }
-
-    /// Opens a secret in either of the original's forms. What is in neither was stored in the clear.
-    fn open(&mut self, fields: &Fields, field: &str, account: &str) -> Sensitive {
-        let stored = fields.text(field);
-        let is_hex = |text: &str| {
-            text.len() >= 32 && text.len().is_multiple_of(32) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-        };
-        let is_sealed = match stored.split_once(':') {
-            Some((iv, ciphertext)) => iv.len() == 32 && is_hex(iv) && is_hex(ciphertext),
-            None => is_hex(stored),
-        };
-        if !is_sealed {
-            return Sensitive::new(stored.to_owned());
-        }
-        match self.cipher.open(stored) {
-            Ok(clear) => {
-                self.opened += 1;
-                Sensitive::new(clear)
-            }
-            Err(_) => {
-                self.closed += 1;
-                self.tally.note(format!("{field} of account {account:?} cannot be decrypted and is left empty"));
-                Sensitive::new(String::new())
-            }
-        }
-    }
-
     /// Ends the reading: proves the encryption key, and makes keys of those that are known by their bill alone.
     pub(super) fn finish(&mut self, sample: Option<&Sensitive>) -> Result<()> {
-        if self.closed > self.opened {
-            let all = self.closed + self.opened;
-            return Err(Error::invalid(format!(
-                "The encryption key is not the one of this source: {} of {all} secrets cannot be decrypted",
-                self.closed
-            )));
-        }
-        let mut is_proven = self.opened > 0;
+        let mut is_proven = self.secrets.proven()?;
         if let Some(sample) = sample {
             let hash = hash_api_key(sample.expose(), self.pepper.expose());
             if !self.spool.has_hash(&hash)? {
@@ -282,6 +192,9 @@ impl Intake {
                 "Nothing in this source proves the encryption key: the API keys work only if it is the right one. A \
                  sampleApiKey would prove it",
             );
+        }
+        for (change, count) in std::mem::take(&mut self.changed) {
+            self.tally.note(format!("{count} keys: {change}"));
         }
         let orphans = self.spool.orphans()?;
         for id in &orphans {
@@ -310,23 +223,5 @@ impl Intake {
             deleted_at_ms: Some(self.now_ms),
             ..MovedKey::default()
         }
-    }
-}
-
-/// A token without a refresh token is one of long life, entered by hand.
-fn kind(access_token: &Sensitive, refresh_token: &Sensitive) -> AccountKind {
-    if refresh_token.expose().is_empty() && !access_token.expose().is_empty() {
-        AccountKind::SetupToken
-    } else {
-        AccountKind::OAuth
-    }
-}
-
-/// Later versions have further words for accounts that an admin must look after.
-fn status(fields: &Fields) -> &'static str {
-    match fields.text("status") {
-        "active" => "active",
-        "created" | "" => "created",
-        _ => "error",
     }
 }

@@ -4,6 +4,7 @@
 //! A migration runs on a thread of its own, one at a time. It reads and works out everything first, so that the relay's
 //! database is held only for the writing; until its commit it can be cancelled, and then it has changed nothing.
 
+mod accounts;
 pub mod export;
 mod file;
 mod intake;

@@ -60,7 +60,7 @@ impl Fields {
     }
 
     /// A limit in dollars as pico-dollars; none if it cannot be read.
-    fn dollars(&self, name: &str) -> i64 {
+    pub(super) fn dollars(&self, name: &str) -> i64 {
         let amount: f64 = self.text(name).trim().parse().unwrap_or(0.0);
         if amount > 0.0 { (amount.min(LIMIT_DOLLARS_MAX) * cost::DOLLAR as f64).round() as i64 } else { 0 }
     }
@@ -92,15 +92,16 @@ pub(super) fn hash(fields: &Fields, pepper: &str) -> Result<String, &'static str
     }
 }
 
-/// A key as it is here.
-pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) -> MovedKey {
+/// A key as it is here, and which of its terms are not quite the same.
+pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) -> (MovedKey, Vec<&'static str>) {
     let expires_at = fields.text("expiresAt").to_owned();
     let name = match fields.text("name") {
         "" => id,
         name => name,
     };
     let is_deleted = fields.is_true("isDeleted");
-    MovedKey {
+    let mut changes = Vec::new();
+    let key = MovedKey {
         id: id.to_owned(),
         hash,
         name: name.to_owned(),
@@ -109,8 +110,8 @@ pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) 
         concurrency_limit: fields.limit("concurrencyLimit"),
         rate_limit_window: fields.limit("rateLimitWindow"),
         rate_limit_requests: fields.limit("rateLimitRequests"),
-        is_active: fields.is_true("isActive"),
-        claude_account_id: fields.text("claudeAccountId").to_owned(),
+        is_active: fields.is_true("isActive") && may_use_claude(fields, &mut changes),
+        claude_account_id: bound_account(fields, &mut changes),
         enable_model_restriction: fields.is_true("enableModelRestriction"),
         restricted_models: fields.texts("restrictedModels"),
         created_at_ms: fields.instant("createdAt").unwrap_or(now_ms),
@@ -120,15 +121,64 @@ pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) 
         expires_at_ms: parse(&expires_at).or_else(|| parse_in(&expires_at, &TimeZone::UTC)),
         expires_at,
         deleted_at_ms: is_deleted.then(|| fields.instant("deletedAt").unwrap_or(now_ms)),
-        later: LaterKey {
-            tags: fields.texts("tags"),
-            daily_cost_limit: fields.dollars("dailyCostLimit"),
-            total_cost_limit: fields.dollars("totalCostLimit"),
-            rate_limit_cost: fields.dollars("rateLimitCost"),
-            is_activated_by_use: fields.text("expirationMode") == "activation",
-            activation_days: fields.limit("activationDays").min(3650),
-            activated_at_ms: fields.instant("activatedAt"),
-        },
+        later: later(fields, &mut changes),
+    };
+    if fields.is_true("enableClientRestriction") {
+        changes.push("only certain clients could use them; here every client can that has the key");
+    }
+    (key, changes)
+}
+
+/// Later versions serve other vendors too, and a key may be for those alone. Such a one gets no new right here.
+fn may_use_claude(fields: &Fields, changes: &mut Vec<&'static str>) -> bool {
+    let text = fields.text("permissions");
+    let services: Vec<String> = serde_json::from_str(text).unwrap_or_else(|_| {
+        text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+    });
+    let is_allowed = services.is_empty() || services.iter().any(|service| service == "claude" || service == "all");
+    if !is_allowed {
+        changes.push("they had no right to Claude; they are here, but switched off");
+    }
+    is_allowed
+}
+
+/// The account that a key is bound to: one of a subscription before one of the Console, as there.
+fn bound_account(fields: &Fields, changes: &mut Vec<&'static str>) -> String {
+    let bound = match fields.text("claudeAccountId") {
+        "" => fields.text("claudeConsoleAccountId"),
+        bound => bound,
+    };
+    if bound.starts_with("group:") {
+        changes.push("they were bound to a group of accounts; here all shared accounts serve them");
+        return String::new();
+    }
+    bound.to_owned()
+}
+
+fn later(fields: &Fields, changes: &mut Vec<&'static str>) -> LaterKey {
+    let weekly_cost_limit = fields.dollars("weeklyOpusCostLimit");
+    if weekly_cost_limit > 0 {
+        changes.push("their weekly limit was for some models; here it is for all, from Monday on");
+    }
+    // Once such a life has begun, its end stands in `expiresAt`, where an admin may have moved it.
+    let is_begun = fields.is_true("isActivated") && !fields.text("expiresAt").is_empty();
+    let is_activated_by_use = fields.text("expirationMode") == "activation" && !is_begun;
+    let mut activation_days = fields.limit("activationDays");
+    if fields.text("activationUnit") == "hours" {
+        activation_days = (activation_days + 23) / 24;
+        if is_activated_by_use {
+            changes.push("their life from the first use was counted in hours; it is rounded up to days");
+        }
+    }
+    LaterKey {
+        tags: fields.texts("tags"),
+        daily_cost_limit: fields.dollars("dailyCostLimit"),
+        weekly_cost_limit,
+        total_cost_limit: fields.dollars("totalCostLimit"),
+        rate_limit_cost: fields.dollars("rateLimitCost"),
+        is_activated_by_use,
+        activation_days: activation_days.min(3650),
+        activated_at_ms: fields.instant("activatedAt"),
     }
 }
 
@@ -203,6 +253,7 @@ impl Unit {
 pub(super) enum Name<'a> {
     Key(&'a str),
     Account(&'a str),
+    ConsoleAccount(&'a str),
     Admin,
     /// All time of a key.
     Total(&'a str),
@@ -227,7 +278,8 @@ pub(super) fn name(text: &str) -> Name<'_> {
             Name::Other("a state of the moment")
         }
         "claude_account" => Name::Other("an account under a name that the original does not read"),
-        "claude_console_account" => Name::Other("a Console account of a later version: add it anew with its key"),
+        "claude_console_account" if rest == "index" => Name::Other("an index, made anew"),
+        "claude_console_account" if !rest.is_empty() && !rest.contains(':') => Name::ConsoleAccount(rest),
         "usage" => {
             usage_name(rest).unwrap_or(Name::Other("figures of a kind that is not known or worked out anew here"))
         }

@@ -2,6 +2,7 @@
 
 use super::{AccountKind, AccountType, Proxy, Sensitive, Usage};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// An API key. Only its hash moves; its clear text is known to its holder alone.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -54,6 +55,8 @@ pub struct LaterKey {
     pub tags: Vec<String>,
     /// Limit of a local day.
     pub daily_cost_limit: i64,
+    /// Limit of a week.
+    pub weekly_cost_limit: i64,
     /// Limit of all time.
     pub total_cost_limit: i64,
     /// Limit of a window.
@@ -97,6 +100,18 @@ pub struct MovedAccount {
     pub access_token: Sensitive,
     /// Refresh token.
     pub refresh_token: Sensitive,
+    /// API key of a Console account.
+    pub api_key: Sensitive,
+    /// Base URL of a Console account.
+    pub base_url: Option<String>,
+    /// Names of models as clients send them, and as its upstream calls them.
+    pub model_mapping: BTreeMap<String, String>,
+    /// Requests at a time; 0 = any number.
+    pub max_concurrency: i64,
+    /// What it may cost on a local day, pico-dollars; 0 = any amount.
+    pub daily_cost_limit: i64,
+    /// The end of its use, Unix milliseconds.
+    pub expires_on_ms: Option<i64>,
     /// The proxy it is reached through.
     pub proxy: Option<Proxy>,
     /// End of the access token's life, Unix milliseconds.

@@ -22,6 +22,8 @@ const VERSION: &str = "v2";
 /// The original's scrypt parameters: N = 16384, r = 8, p = 1, and this salt.
 const SCRYPT_LOG_N: u8 = 14;
 const SCRYPT_SALT: &[u8] = b"salt";
+/// The salt for Console accounts in the original's later versions.
+const CONSOLE_SCRYPT_SALT: &[u8] = b"claude-console-salt";
 /// Letters and digits that are not taken for one another.
 const PASSWORD_ALPHABET: &[u8; 54] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz234567";
 const PASSWORD_CHARACTERS: usize = 16;
@@ -96,10 +98,21 @@ impl Cipher {
     /// # Errors
     /// None with these parameters; the library's interface has one.
     pub fn new(encryption_key: &str) -> Result<Cipher, Error> {
+        Cipher::derived(encryption_key, SCRYPT_SALT)
+    }
+
+    /// The same for the Console accounts of the original's later versions, which it seals under another salt.
+    ///
+    /// # Errors
+    /// As of `new`.
+    pub fn of_console_accounts(encryption_key: &str) -> Result<Cipher, Error> {
+        Cipher::derived(encryption_key, CONSOLE_SCRYPT_SALT)
+    }
+
+    fn derived(encryption_key: &str, salt: &[u8]) -> Result<Cipher, Error> {
         let params = scrypt::Params::new(SCRYPT_LOG_N, 8, 1).map_err(|_| Error::Malformed)?;
         let mut original_key = [0; 32];
-        scrypt::scrypt(encryption_key.as_bytes(), SCRYPT_SALT, &params, &mut original_key)
-            .map_err(|_| Error::Malformed)?;
+        scrypt::scrypt(encryption_key.as_bytes(), salt, &params, &mut original_key).map_err(|_| Error::Malformed)?;
         // HMAC under a label of its own, as HKDF-Expand does (RFC 5869), gives keys that do not tell of one another. The
         // original's key seals nothing new: cutting version and tag off a sealed value does not make it one of the original's.
         Ok(Cipher {

@@ -114,7 +114,7 @@ impl Asked {
     /// Keys come oldest first, and those that are equal stay so.
     fn order(&self, store: &Store, keys: &mut [ApiKey], now_ms: i64) -> Checked<()> {
         match self.sort {
-            Sort::CreatedAt => self.by(keys, |key| key.created_at_ms),
+            Sort::CreatedAt => self.by(keys, |key| (key.created_at_ms, key.seq)),
             Sort::Name => self.by(keys, |key| key.name.to_lowercase()),
             Sort::LastUsedAt => self.by(keys, |key| key.last_used_at_ms),
             Sort::ExpiresAt => self.by(keys, |key| key.ends_at_ms().unwrap_or(i64::MAX)),

@@ -120,11 +120,12 @@ impl Store {
         let proxy = account.proxy.as_ref().map(Proxy::to_stored).unwrap_or_default();
         db.execute(
             "INSERT INTO accounts (id, name, description, kind, account_type, is_active, schedulable, priority, status,
-                 error_message, email, password, access_token, refresh_token, api_key, proxy, expires_at_ms, scopes,
-                 created_at_ms, updated_at_ms, last_used_at_ms, last_refresh_at_ms)
+                 error_message, email, password, access_token, refresh_token, api_key, base_url, model_mapping,
+                 max_concurrency, daily_cost_limit, expires_on_ms, proxy, expires_at_ms, scopes, created_at_ms,
+                 updated_at_ms, last_used_at_ms, last_refresh_at_ms)
              VALUES (:id, :name, :description, :kind, :account_type, :is_active, :schedulable, :priority, :status,
-                 :error_message, :email, :password, :access_token, :refresh_token, '', :proxy, :expires_at, :scopes,
-                 :created, :updated, :last_used, :last_refresh)",
+                 :error_message, :email, :password, :access_token, :refresh_token, :api_key, :base_url, :mapping,
+                 :concurrency, :daily, :expires_on, :proxy, :expires_at, :scopes, :created, :updated, :last_used, :last_refresh)",
             named_params! {
                 ":id": account.id, ":name": account.name, ":description": account.description,
                 ":kind": account.kind.as_str(), ":account_type": account.account_type.as_str(),
@@ -132,6 +133,10 @@ impl Store {
                 ":status": account.status, ":error_message": account.error_message,
                 ":email": seal(&account.email)?, ":password": seal(&account.password)?,
                 ":access_token": seal(&account.access_token)?, ":refresh_token": seal(&account.refresh_token)?,
+                ":api_key": seal(&account.api_key)?, ":base_url": account.base_url,
+                ":mapping": serde_json::json!(account.model_mapping).to_string(),
+                ":concurrency": account.max_concurrency, ":daily": account.daily_cost_limit,
+                ":expires_on": account.expires_on_ms,
                 ":proxy": self.seal(&proxy)?, ":expires_at": account.expires_at_ms, ":scopes": account.scopes,
                 ":created": account.created_at_ms, ":updated": account.updated_at_ms,
                 ":last_used": account.last_used_at_ms, ":last_refresh": account.last_refresh_at_ms,
@@ -152,6 +157,7 @@ impl Store {
             };
             let is_same = same(&found.access_token, &account.access_token)
                 && same(&found.refresh_token, &account.refresh_token)
+                && same(&found.api_key, &account.api_key)
                 && found.email == account.email.expose()
                 && found.proxy == account.proxy;
             if !is_same {
@@ -295,13 +301,15 @@ fn put_key(db: &Connection, key: &MovedKey, hash: Option<&str>) -> Result<i64> {
 fn put_later(db: &Connection, seq: i64, later: &LaterKey) -> Result<()> {
     let tags = serde_json::to_string(&later.tags).map_err(|error| Error::internal("tags cannot be written", error))?;
     db.prepare_cached(
-        "UPDATE api_keys SET tags = :tags, daily_cost_limit = :daily, total_cost_limit = :total,
+        "UPDATE api_keys SET tags = :tags, daily_cost_limit = :daily, weekly_cost_limit = :weekly,
+             total_cost_limit = :total,
              rate_limit_cost = :window, expiration_mode = iif(:by_use, 'activation', 'fixed'),
              activation_days = :days, activated_at_ms = :activated
          WHERE seq = :seq",
     )?
     .execute(named_params! {
-        ":seq": seq, ":tags": tags, ":daily": later.daily_cost_limit, ":total": later.total_cost_limit,
+        ":seq": seq, ":tags": tags, ":daily": later.daily_cost_limit,
+        ":weekly": later.weekly_cost_limit, ":total": later.total_cost_limit,
         ":window": later.rate_limit_cost, ":by_use": later.is_activated_by_use, ":days": later.activation_days,
         ":activated": later.activated_at_ms,
     })?;

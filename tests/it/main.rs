@@ -22,6 +22,7 @@ mod limits;
 mod litestream;
 mod models;
 mod moving_in;
+mod moving_later;
 mod moving_out;
 mod oauth;
 mod overload;

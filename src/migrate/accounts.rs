@@ -1,0 +1,256 @@
+//! Accounts of the original: those of a subscription, and the Console accounts of its later versions, which hold an API key
+//! and the address of any Anthropic-compatible service.
+
+use super::records::{Fields, REDACTED};
+use crate::error::{Error, Result};
+use crate::model::moved::MovedAccount;
+use crate::model::secret::Cipher;
+use crate::model::{AccountKind, AccountType, Proxy, Sensitive};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Requests at a time that an account may be limited to; more is taken as no limit.
+const CONCURRENCY_MAX: i64 = 10_000;
+/// Words for an account that waits for something to pass. What is still so will be seen again at its first request.
+const PASSING: [&str; 5] = ["rate_limited", "overloaded", "quota_exceeded", "temp_error", "active"];
+/// Marks of a stop that the original made itself and would have ended itself.
+const OWN_STOPS: [&str; 4] =
+    ["rateLimitAutoStopped", "fiveHourAutoStopped", "quotaAutoStopped", "tempErrorAutoStopped"];
+
+/// Which of the original's records an account was read from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Source {
+    /// Tokens of a subscription.
+    Subscription,
+    /// An API key with a base URL.
+    Console,
+}
+
+/// What opens the secrets of a source, and how many it did.
+pub(super) struct Secrets {
+    encryption_key: Sensitive,
+    cipher: Cipher,
+    /// Console accounts are sealed under a key of their own, derived when the first is met.
+    console: Option<Cipher>,
+    opened: u64,
+    closed: u64,
+}
+
+impl Secrets {
+    pub(super) fn new(encryption_key: &Sensitive) -> Result<Secrets> {
+        let cipher = Cipher::new(encryption_key.expose()).map_err(underivable)?;
+        Ok(Secrets { encryption_key: encryption_key.clone(), cipher, console: None, opened: 0, closed: 0 })
+    }
+
+    pub(super) fn fingerprint(&self) -> String {
+        self.cipher.fingerprint()
+    }
+
+    /// Whether the encryption key has opened anything.
+    ///
+    /// # Errors
+    /// It opened less than it did not: it is another.
+    pub(super) fn proven(&self) -> Result<bool> {
+        if self.closed > self.opened {
+            let all = self.closed + self.opened;
+            return Err(Error::invalid(format!(
+                "The encryption key is not the one of this source: {} of {all} secrets cannot be decrypted",
+                self.closed
+            )));
+        }
+        Ok(self.opened > 0)
+    }
+
+    /// Opens a secret in either of the original's forms; `None` if it cannot be. What is in neither was stored in the clear.
+    fn open(&mut self, stored: &str, source: Source) -> Result<Option<Sensitive>> {
+        let is_hex = |text: &str| {
+            text.len() >= 32 && text.len().is_multiple_of(32) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let is_sealed = match stored.split_once(':') {
+            Some((iv, ciphertext)) => iv.len() == 32 && is_hex(iv) && is_hex(ciphertext),
+            // A key of another service may look like the oldest form, which no Console account was ever in.
+            None => is_hex(stored) && source == Source::Subscription,
+        };
+        if !is_sealed {
+            return Ok(Some(Sensitive::new(stored.to_owned())));
+        }
+        let cipher = match source {
+            Source::Subscription => &self.cipher,
+            Source::Console => {
+                if self.console.is_none() {
+                    let derived = Cipher::of_console_accounts(self.encryption_key.expose()).map_err(underivable)?;
+                    self.console = Some(derived);
+                }
+                self.console.as_ref().unwrap_or(&self.cipher)
+            }
+        };
+        let clear = cipher.open(stored).ok();
+        *(if clear.is_some() { &mut self.opened } else { &mut self.closed }) += 1;
+        Ok(clear.map(Sensitive::new))
+    }
+}
+
+fn underivable(error: crate::model::secret::Error) -> Error {
+    Error::internal("deriving the encryption key failed", error.to_string())
+}
+
+/// Why a record is no account that can be used.
+pub(super) fn unfit(id: &str, fields: &Fields, source: Source) -> Option<&'static str> {
+    let secrets = ["accessToken", "refreshToken", "claudeAiOauth", "apiKey"];
+    if secrets.iter().any(|name| fields.text(name).contains(REDACTED)) {
+        Some("the export is sanitised: its tokens are not in it; use a full export, or read Redis")
+    } else if id.is_empty() || (fields.text("name").is_empty() && fields.text("createdAt").is_empty()) {
+        Some("it is a leftover without a name or a beginning")
+    } else if source == Source::Console && base_url(fields.text("apiUrl")).is_none() {
+        Some("its address is no http or https URL; add it anew with its key")
+    } else {
+        None
+    }
+}
+
+/// An account with its secrets open, and what the admin should know of it.
+pub(super) fn account(
+    id: &str,
+    fields: &Fields,
+    source: Source,
+    secrets: &mut Secrets,
+    now_ms: i64,
+) -> Result<(MovedAccount, Vec<String>)> {
+    let name = fields.text("name").to_owned();
+    let mut notes = Vec::new();
+    let mut open = |field: &str| -> Result<Sensitive> {
+        Ok(secrets.open(fields.text(field), source)?.unwrap_or_else(|| {
+            notes.push(format!("{field} of account {name:?} cannot be decrypted and is left empty"));
+            Sensitive::new(String::new())
+        }))
+    };
+    let (email, password, api_key) = (open("email")?, open("password")?, open("apiKey")?);
+    let (mut access_token, mut refresh_token) = (open("accessToken")?, open("refreshToken")?);
+    if access_token.expose().is_empty() && refresh_token.expose().is_empty() {
+        // Written by hand or by a later version: the tokens may be in their common record alone.
+        let both: Value = serde_json::from_str(open("claudeAiOauth")?.expose()).unwrap_or_default();
+        let of = |name: &str| Sensitive::new(both[name].as_str().unwrap_or_default().to_owned());
+        (access_token, refresh_token) = (of("accessToken"), of("refreshToken"));
+    }
+    let (proxy, fault) = proxy(fields);
+    let (model_mapping, note) = models(fields);
+    notes.extend(note.map(|note| format!("Account {name:?} {note}")));
+    // The original's own stop is not the admin's switch.
+    let is_own_stop = OWN_STOPS.iter().any(|mark| fields.is_true(mark));
+    let mut account = MovedAccount {
+        id: id.to_owned(),
+        description: fields.text("description").to_owned(),
+        kind: match source {
+            Source::Console => AccountKind::ApiKey,
+            Source::Subscription => kind(&access_token, &refresh_token),
+        },
+        account_type: AccountType::parse(fields.text("accountType")).unwrap_or(AccountType::Shared),
+        is_active: fields.is_true("isActive") || fields.is_true("quotaAutoStopped"),
+        schedulable: fields.text("schedulable") != "false" || is_own_stop,
+        priority: Some(fields.limit("priority")).filter(|priority| (1..=100).contains(priority)).unwrap_or(50),
+        status: status(fields).to_owned(),
+        error_message: fields.text("errorMessage").to_owned(),
+        email,
+        password,
+        access_token,
+        refresh_token,
+        api_key,
+        base_url: base_url(fields.text("apiUrl")).filter(|_| source == Source::Console),
+        model_mapping,
+        max_concurrency: Some(fields.limit("maxConcurrentTasks")).filter(|max| *max <= CONCURRENCY_MAX).unwrap_or(0),
+        daily_cost_limit: fields.dollars("dailyQuota"),
+        expires_on_ms: fields.instant("subscriptionExpiresAt"),
+        proxy,
+        expires_at_ms: fields.text("expiresAt").parse().ok().or_else(|| fields.instant("expiresAt")),
+        scopes: fields.text("scopes").to_owned(),
+        created_at_ms: fields.instant("createdAt").unwrap_or(now_ms),
+        updated_at_ms: fields.instant("updatedAt"),
+        last_used_at_ms: fields.instant("lastUsedAt"),
+        last_refresh_at_ms: fields.instant("lastRefreshAt"),
+        name,
+    };
+    if account.status != "error" {
+        account.error_message = String::new();
+    }
+    if let Some(fault) = fault {
+        // Never a direct connection in its place.
+        account.is_active = false;
+        account.status = "error".to_owned();
+        account.error_message = format!("Its proxy cannot be used: {fault}");
+        notes.push(format!("Account {:?} is switched off: its proxy cannot be used: {fault}", account.name));
+    }
+    Ok((account, notes))
+}
+
+fn proxy(fields: &Fields) -> (Option<Proxy>, Option<String>) {
+    match fields.text("proxy") {
+        "" | "null" => (None, None),
+        json => match Proxy::from_json(json, None) {
+            Ok(proxy) => (Some(proxy), None),
+            Err(fault) => (None, Some(fault)),
+        },
+    }
+}
+
+/// A Console account's address without the path of the one route, which some admins wrote with it.
+fn base_url(text: &str) -> Option<String> {
+    let text = text.trim().trim_end_matches('/');
+    let text = text.strip_suffix("/v1/messages").unwrap_or(text).trim_end_matches('/');
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+    let is_clean = rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@".contains(&byte));
+    (is_clean && !rest.is_empty() && !rest.starts_with('/')).then(|| text.to_owned())
+}
+
+/// The models that an upstream calls otherwise. The original's list also said which ones an account may be asked for.
+fn models(fields: &Fields) -> (BTreeMap<String, String>, Option<&'static str>) {
+    let listed: Value = serde_json::from_str(fields.text("supportedModels")).unwrap_or_default();
+    let is_list = listed.as_object().is_some_and(|names| !names.is_empty())
+        || listed.as_array().is_some_and(|names| !names.is_empty());
+    let renamed = listed.as_object().into_iter().flatten().filter_map(|(name, upstream)| {
+        let upstream = upstream.as_str().map(str::trim).filter(|upstream| !upstream.is_empty() && *upstream != name)?;
+        Some((name.clone(), upstream.to_owned()))
+    });
+    let note =
+        "was asked only for the models of a list; here it is asked for every model, under the names of that list";
+    (renamed.collect(), is_list.then_some(note))
+}
+
+/// A token without a refresh token is one of long life, entered by hand.
+fn kind(access_token: &Sensitive, refresh_token: &Sensitive) -> AccountKind {
+    if refresh_token.expose().is_empty() && !access_token.expose().is_empty() {
+        AccountKind::SetupToken
+    } else {
+        AccountKind::OAuth
+    }
+}
+
+/// Later versions have further words for accounts that an admin must look after.
+fn status(fields: &Fields) -> &'static str {
+    match fields.text("status") {
+        "created" | "" => "created",
+        word if PASSING.contains(&word) => "active",
+        _ => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_kept_without_the_route() {
+        for (text, expected) in [
+            ("https://api.example.com", Some("https://api.example.com")),
+            (" https://api.example.com/claude/ ", Some("https://api.example.com/claude")),
+            ("https://api.example.com/v1/messages", Some("https://api.example.com")),
+            ("http://10.0.0.7:3000/api/v1/messages/", Some("http://10.0.0.7:3000/api")),
+            ("api.example.com", None),
+            ("ftp://api.example.com", None),
+            ("https://user:word@example.com", None),
+            ("https:///v1/messages", None),
+            ("", None),
+        ] {
+            assert_eq!(base_url(text).as_deref(), expected, "{text}");
+        }
+    }
+}
