@@ -98,9 +98,28 @@ impl Limits {
 
 /// The least that is left of a key's limits of cost, in dollars; null when it has none.
 pub(super) fn remaining(key: &ApiKey, used: &Used) -> Value {
-    let budgets = Budget::ALL.into_iter().map(|budget| (key.cost_limit(budget), used.spent.of(budget)));
-    let window_limit = if key.rate_limit_window > 0 { key.rate_limit_cost } else { 0 };
-    let all = budgets.chain([(window_limit, used.window.unwrap_or_default().cost)]);
-    let left = all.filter(|(limit, _)| *limit > 0).map(|(limit, used)| (limit - used).max(0)).min();
+    let left = costs(key, used).map(|(limit, used)| (limit - used).max(0)).min();
     left.map_or(Value::Null, dollars)
+}
+
+/// A limit that is used up.
+pub(super) const WHOLE: i64 = 1_000_000;
+
+/// How much is used of the limit that is nearest to its end, in millionths; `None` for a key without limits. Requests at a
+/// time come and go, and do not count.
+pub(super) fn nearest(key: &ApiKey, used: &Used) -> Option<i64> {
+    let window = used.window.unwrap_or_default();
+    let counts = [(key.rate_limit_requests, window.requests), (key.token_limit, window.tokens)];
+    let counts = counts.into_iter().filter(|(limit, _)| *limit > 0 && key.rate_limit_window > 0);
+    let share = |(limit, used): (i64, i64)| i128::from(used.max(0)) * i128::from(WHOLE) / i128::from(limit);
+    costs(key, used).chain(counts).map(share).max().map(|share| i64::try_from(share).unwrap_or(i64::MAX))
+}
+
+/// The limits of cost that are in force, each with what is used of it.
+fn costs(key: &ApiKey, used: &Used) -> impl Iterator<Item = (i64, i64)> {
+    let budgets = Budget::ALL.map(|budget| (key.cost_limit(budget), used.spent.of(budget)));
+    // Without a window nothing is counted, and its limits are not in force.
+    let window_limit = if key.rate_limit_window > 0 { key.rate_limit_cost } else { 0 };
+    let all = budgets.into_iter().chain([(window_limit, used.window.unwrap_or_default().cost)]);
+    all.filter(|(limit, _)| *limit > 0)
 }

@@ -5,7 +5,7 @@ use super::call::{Answer, Call};
 use super::dialect::{invalid, titled};
 use super::key_draft;
 use super::key_limits::{Limits, Resets, Used};
-use super::key_page;
+use super::key_page::{self, Cut};
 use super::money::dollars;
 use super::session::Admin;
 use crate::error::{Error, Kind};
@@ -14,6 +14,7 @@ use crate::model::{ApiKey, Bill, ExpirationMode, Usage};
 use crate::store::{KeyUsage, KeysUsage};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 type Outcome = Result<Answer, Answer>;
 
@@ -74,13 +75,13 @@ pub(crate) fn list(server: &Server, _: &Admin, call: &Call) -> Outcome {
         let usage = store.keys_usage(now).map_err(&failed)?;
         return Ok(Answer::data(all_shown(server, &keys, &usage, now).map_err(failed)?));
     };
-    let (page, total) = asked.cut(store, keys, now).map_err(&failed)?;
-    let usage = store.usage_of_keys(&page, now).map_err(&failed)?;
-    let data = all_shown(server, &page, &usage, now).map_err(failed)?;
-    Ok(Answer::json(200, &Page { success: true, data, total, limit: asked.limit, offset: asked.offset }))
+    let Cut { keys, total, tags } = asked.cut(server, keys, now).map_err(&failed)?;
+    let usage = store.usage_of_keys(&keys, now).map_err(&failed)?;
+    let data = all_shown(server, &keys, &usage, now).map_err(failed)?;
+    Ok(Answer::json(200, &Page { success: true, data, total, limit: asked.limit, offset: asked.offset, tags }))
 }
 
-/// A part of the list, and how long the list is.
+/// A part of the list, how long the list is, and the tags that its keys have.
 #[derive(Serialize)]
 struct Page<'a> {
     success: bool,
@@ -88,6 +89,7 @@ struct Page<'a> {
     total: usize,
     limit: usize,
     offset: usize,
+    tags: BTreeSet<String>,
 }
 
 fn all_shown<'a>(

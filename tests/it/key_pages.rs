@@ -1,8 +1,10 @@
 //! Pages of the list of keys beside the whole list, and bodies as forms that nest.
 
-use crate::harness::Relay;
 use crate::harness::client::{Response, fetch};
 use crate::harness::relay::Start;
+use crate::harness::upstream::json;
+use crate::harness::{Relay, Upstream};
+use crate::samples::message;
 use serde_json::{Value, json as value};
 
 fn get(relay: &Relay, query: &str) -> Value {
@@ -61,6 +63,8 @@ fn keys_are_searched_filtered_and_ordered() {
         ("?search=%C3%A4RGER", vec!["Ärger"]),
         ("?search=100%25", vec!["Ärger"]),
         ("?search=_", vec![]),
+        ("?search=+home%20BERT+", vec!["bert"]),
+        ("?search=home%20nobody", vec![]),
         ("?search=&limit=2", vec!["Erika", "bert"]),
         ("?tag=home", vec!["Erika", "bert"]),
         ("?tag=Home", vec![]),
@@ -83,6 +87,44 @@ fn keys_are_searched_filtered_and_ordered() {
 }
 
 #[test]
+fn keys_are_found_by_their_state_and_ordered_by_what_they_used() {
+    let upstream = Upstream::start(|_| json(200, &message("claude-sonnet-4-5", 1000, 1000)));
+    let relay = Start::new().upstream(&upstream).run();
+    relay.add_api_key_account("a", "sk-ant-a");
+    // One answer costs 0.018 dollars.
+    let add = |name: &str, members: Value| {
+        let mut body = value!({ "name": name, "tokenLimit": 0, "tags": [format!("tag of {name}")] });
+        body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        relay.add_key_with(&body)
+    };
+    let free = add("key 10", value!({}));
+    let near = add("key 9", value!({ "dailyCostLimit": 0.02 }));
+    let over = add("key 2", value!({ "monthlyCostLimit": 0.04, "rateLimitWindow": 60, "rateLimitRequests": 1 }));
+    add("key 1", value!({ "isActive": false }));
+    let body = br#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"x"}]}"#;
+    for key in [&free, &free, &near, &over] {
+        assert_eq!(relay.message(key, body).status, 200);
+    }
+    let off = get(&relay, "?state=off")["data"][0]["id"].as_str().unwrap().to_owned();
+    for (query, expected) in [
+        ("?sort=name", vec!["key 1", "key 2", "key 9", "key 10"]),
+        ("?state=active&sort=name", vec!["key 9", "key 10"]),
+        ("?state=off", vec!["key 1"]),
+        ("?state=expired", vec![]),
+        ("?state=reached", vec!["key 2"]),
+        ("?sort=dailyRequests&limit=1", vec!["key 10"]),
+        ("?sort=nearestLimit&limit=2", vec!["key 2", "key 9"]),
+        ("?sort=nearestLimit&order=asc&limit=3", vec!["key 10", "key 1", "key 9"]),
+    ] {
+        let page = get(&relay, query);
+        assert_eq!(names(&page), expected, "{query}");
+        let tags = value!(["tag of key 1", "tag of key 10", "tag of key 2", "tag of key 9"]);
+        assert_eq!(page["tags"], tags, "{query}: the tags of all keys");
+    }
+    assert_eq!(names(&get(&relay, &format!("?search={off}&limit=200"))), ["key 1"]);
+}
+
+#[test]
 fn a_page_that_makes_no_sense_is_refused() {
     let relay = Start::new().run();
     let long = format!("?search={}", "x".repeat(101));
@@ -95,6 +137,7 @@ fn a_page_that_makes_no_sense_is_refused() {
         "?offset=99999999999999999999999",
         "?sort=key_hash",
         "?order=up",
+        "?state=asleep",
         &long,
     ] {
         let response = relay.admin("GET", &format!("/admin/api-keys{query}"), &Value::Null);

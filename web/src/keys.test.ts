@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { bodyOf, check, emptyForm, fieldOf, filterKeys, formOf, keyState, tightest, withPreset } from './keys'
+import { bodyOf, check, emptyForm, fieldOf, formOf, keyState, tightest, withPreset } from './keys'
 import type { ApiKey } from './shapes'
 
 const bucket = {
@@ -70,28 +70,6 @@ describe('a key', () => {
       concurrencyLimit: limit(1, 1),
     }
     expect(tightest(key({ limits }))).toEqual(['totalCostLimit', 0.8])
-  })
-})
-
-describe('the list', () => {
-  const list = [
-    key({ id: '1', name: 'key 10' }),
-    key({ id: '2', name: 'key 9', tags: ['Team'], description: 'Über' }),
-    key({ id: '3', name: 'alpha', isActive: false }),
-  ]
-  const names = (filter: object) =>
-    filterKeys(list, { search: '', state: '', tag: '', sort: 'name', ...filter }, 'en', NOW).map(
-      ({ name }) => name,
-    )
-  it('is in the order of the names as people read them', () => {
-    expect(names({})).toEqual(['alpha', 'key 9', 'key 10'])
-    expect(names({ sort: '-name' })).toEqual(['key 10', 'key 9', 'alpha'])
-  })
-  it('finds all words wherever they stand', () => {
-    expect(names({ search: 'über team' })).toEqual(['key 9'])
-    expect(names({ search: 'nobody' })).toEqual([])
-    expect(names({ state: 'off' })).toEqual(['alpha'])
-    expect(names({ tag: 'Team' })).toEqual(['key 9'])
   })
 })
 

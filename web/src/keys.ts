@@ -25,63 +25,6 @@ export function tightest(key: ApiKey): [LimitName, number] | null {
   return found
 }
 
-export interface KeyFilter {
-  search: string
-  state: string
-  tag: string
-  sort: string
-}
-
-const collators = new Map<string, Intl.Collator>()
-function collator(locale: string): Intl.Collator {
-  let found = collators.get(locale)
-  if (!found)
-    collators.set(locale, (found = new Intl.Collator(locale, { numeric: true, sensitivity: 'base' })))
-  return found
-}
-
-const figures: Record<string, (key: ApiKey) => number> = {
-  today: (key) => key.usage.daily.cost ?? 0,
-  total: (key) => key.usage.total.cost ?? 0,
-  requests: (key) => key.usage.daily.requests,
-  used: (key) => (key.lastUsedAt ? Date.parse(key.lastUsedAt) : 0),
-  created: (key) => Date.parse(key.createdAt),
-  limit: (key) => tightest(key)?.[1] ?? -1,
-}
-
-/** The keys that fit, in the order asked for. */
-export function filterKeys(
-  keys: readonly ApiKey[],
-  filter: KeyFilter,
-  locale: string,
-  now: number,
-): ApiKey[] {
-  const words = filter.search.toLocaleLowerCase(locale).split(/\s+/).filter(Boolean)
-  const fits = (key: ApiKey) => {
-    if (filter.tag && !key.tags?.includes(filter.tag)) return false
-    if (filter.state && keyState(key, now) !== filter.state) return false
-    if (!words.length) return true
-    const text =
-      `${key.name}\n${key.description}\n${key.id}\n${key.tags?.join('\n') ?? ''}`.toLocaleLowerCase(locale)
-    return words.every((word) => text.includes(word))
-  }
-  const found = keys.filter(fits)
-  const isDown = filter.sort.startsWith('-')
-  const name = filter.sort.replace(/^-/, '')
-  const figure = figures[name]
-  const names = collator(locale)
-  const byName = (a: ApiKey, b: ApiKey) => names.compare(a.name, b.name)
-  found.sort((a, b) => {
-    const order = figure ? figure(a) - figure(b) : byName(a, b)
-    return (isDown ? -order : order) || byName(a, b)
-  })
-  return found
-}
-
-export function allTags(keys: readonly ApiKey[]): string[] {
-  return [...new Set(keys.flatMap((key) => key.tags ?? []))].sort()
-}
-
 /** A key's form: every field is a text as it was typed. Blank means none. */
 export interface KeyForm extends Record<CostLimit, string> {
   name: string

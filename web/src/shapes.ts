@@ -66,6 +66,15 @@ export interface ApiKey extends Record<CostLimit, number> {
   purgeAt?: string
 }
 
+/** A page of the list of keys. */
+export interface KeyList {
+  data: ApiKey[]
+  /** How many fit, on all pages. */
+  total: number
+  /** Every tag of every key. */
+  tags: string[]
+}
+
 /** What creating or rotating answers: the only time the key itself is told. */
 export interface NewKey {
   id: string

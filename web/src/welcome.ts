@@ -1,7 +1,7 @@
 /** How far the set-up of a new relay is, from what the relay really has. */
 
 import { get, json } from './api'
-import type { Account, ApiKey } from './shapes'
+import type { Account, KeyList } from './shapes'
 
 export const STEPS = ['password', 'account', 'key', 'request'] as const
 export type Step = (typeof STEPS)[number]
@@ -15,13 +15,13 @@ export async function progress(): Promise<Record<Step, boolean>> {
   const [{ user }, accounts, keys] = await Promise.all([
     json<User>('GET', '/web/auth/user'),
     get<Account[]>('/admin/claude-accounts'),
-    get<ApiKey[]>('/admin/api-keys'),
+    json<KeyList>('GET', '/admin/api-keys?sort=lastUsedAt&order=desc&limit=1'),
   ])
   return {
     password: user.isPasswordMadeUp !== true,
     account: accounts.length > 0,
-    key: keys.length > 0,
-    request: keys.some((key) => key.lastUsedAt !== ''),
+    key: keys.total > 0,
+    request: keys.data.some((key) => key.lastUsedAt !== ''),
   }
 }
 
