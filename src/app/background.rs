@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::time::now_ms;
-use crate::server::Server;
+use crate::server::{CLEANUPS, Cleanup, Server};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,30 +13,43 @@ use std::time::{Duration, Instant};
 struct Job {
     name: &'static str,
     every: Every,
-    work: fn(&Server) -> Result<Option<String>>,
+    work: Work,
 }
+
+type Work = fn(&Server) -> Result<Option<String>>;
 
 /// How often a job runs.
 enum Every {
-    /// As often as `CLEANUP_INTERVAL` says.
-    Cleanup,
     /// At the start and every hour from then on.
     Hour,
     /// Twice a minute.
     HalfMinute,
 }
 
+impl Every {
+    fn interval(&self) -> Duration {
+        match self {
+            Every::Hour => Duration::from_secs(3600),
+            Every::HalfMinute => Duration::from_secs(30),
+        }
+    }
+
+    fn first_wait(&self) -> Duration {
+        match self {
+            Every::Hour => Duration::ZERO,
+            Every::HalfMinute => self.interval(),
+        }
+    }
+}
+
 /// How long the end of the program waits for the job that runs: a download may take longer, and nothing is lost with it.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
-const JOBS: [Job; 8] = [
+/// What the thread does beside the cleanups.
+const JOBS: [Job; 4] = [
     Job { name: "prices", every: Every::Hour, work: refresh_prices },
     Job { name: "snapshot", every: Every::Hour, work: take_snapshot },
-    Job { name: "sessions", every: Every::Cleanup, work: prune_sessions },
-    Job { name: "retention", every: Every::Cleanup, work: prune_ledger },
-    Job { name: "affinities", every: Every::Cleanup, work: prune_affinities },
     Job { name: "tokens", every: Every::HalfMinute, work: refresh_tokens },
-    Job { name: "deleted keys", every: Every::Cleanup, work: purge_keys },
     // Often enough that the log stays small and no commit has to do it.
     Job { name: "checkpoint", every: Every::HalfMinute, work: checkpoint },
 ];
@@ -78,36 +91,39 @@ impl Background {
 
 fn run(server: &Server, stopped: &Receiver<()>) {
     let start = Instant::now();
-    let first = |job: &Job| match job.every {
-        Every::Hour => start,
-        _ => start + interval(server, job),
-    };
-    let mut due: Vec<Instant> = JOBS.iter().map(first).collect();
-    while let Some(next) = due.iter().min() {
+    let mut due: Vec<(&Job, Instant)> = JOBS.iter().map(|job| (job, start + job.every.first_wait())).collect();
+    let mut cleanup_due = start + cleanup_interval(server);
+    loop {
+        let next = due.iter().map(|(_, due)| *due).chain([cleanup_due]).min().unwrap_or(cleanup_due);
         let wait = next.saturating_duration_since(Instant::now());
         if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
             return;
         }
-        for (job, due) in JOBS.iter().zip(&mut due) {
+        for (job, due) in &mut due {
             if Instant::now() >= *due {
-                perform(server, job);
-                *due = Instant::now() + interval(server, job);
+                perform(server, job.name, || (job.work)(server));
+                *due = Instant::now() + job.every.interval();
             }
+        }
+        if Instant::now() >= cleanup_due {
+            for Cleanup { name, did, remove } in CLEANUPS {
+                perform(server, name, || {
+                    let removed = remove(server, now_ms(), usize::MAX)?;
+                    Ok((removed > 0).then(|| format!("{removed} {did}")))
+                });
+            }
+            cleanup_due = Instant::now() + cleanup_interval(server);
         }
     }
 }
 
-fn interval(server: &Server, job: &Job) -> Duration {
-    match job.every {
-        Every::Cleanup => Duration::from_millis(server.cleanup_interval_ms()),
-        Every::Hour => Duration::from_secs(3600),
-        Every::HalfMinute => Duration::from_secs(30),
-    }
+fn cleanup_interval(server: &Server) -> Duration {
+    Duration::from_millis(server.cleanup_interval_ms())
 }
 
-fn perform(server: &Server, job: &Job) {
-    let (name, start) = (job.name, Instant::now());
-    let done = catch_unwind(AssertUnwindSafe(|| (job.work)(server)));
+fn perform(server: &Server, name: &'static str, work: impl FnOnce() -> Result<Option<String>>) {
+    let start = Instant::now();
+    let done = catch_unwind(AssertUnwindSafe(work));
     let elapsed_ms = start.elapsed().as_millis();
     server.note_job(name, matches!(done, Ok(Ok(_))), now_ms());
     match done {
@@ -126,29 +142,9 @@ fn take_snapshot(server: &Server) -> Result<Option<String>> {
     server.scheduled_snapshot(now_ms())
 }
 
-fn prune_sessions(server: &Server) -> Result<Option<String>> {
-    let removed = server.prune_sessions(now_ms())?;
-    Ok((removed > 0).then(|| format!("{removed} ended sessions removed")))
-}
-
-fn prune_ledger(server: &Server) -> Result<Option<String>> {
-    let removed = server.prune_ledger(now_ms())?;
-    Ok((removed > 0).then(|| format!("{removed} ledger lines removed, their sums stay")))
-}
-
-fn prune_affinities(server: &Server) -> Result<Option<String>> {
-    let removed = server.prune_affinities(now_ms())?;
-    Ok((removed > 0).then(|| format!("{removed} conversations forgotten")))
-}
-
 fn refresh_tokens(server: &Server) -> Result<Option<String>> {
     let refreshed = server.refresh_tokens(now_ms());
     Ok((refreshed > 0).then(|| format!("{refreshed} access tokens refreshed")))
-}
-
-fn purge_keys(server: &Server) -> Result<Option<String>> {
-    let purged = server.purge_keys(now_ms())?;
-    Ok((purged > 0).then(|| format!("{purged} keys purged that were deleted long ago")))
 }
 
 fn checkpoint(server: &Server) -> Result<Option<String>> {

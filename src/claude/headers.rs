@@ -20,13 +20,15 @@ const HOP_BY_HOP: [&str; 11] = [
     "upgrade",
 ];
 
-/// The client's credentials and what tells of its network; never sent up.
-const PRIVATE: [&str; 13] = [
+/// The client's credentials and what tells of its network or of the page it is; never sent up.
+const PRIVATE: [&str; 15] = [
     "api-key",
     "authorization",
     "cookie",
     "forwarded",
     "host",
+    "origin",
+    "referer",
     "true-client-ip",
     "via",
     "x-admin-token",
@@ -35,6 +37,26 @@ const PRIVATE: [&str; 13] = [
     "x-cluster-client-ip",
     "x-forwarded",
     "x-real-ip",
+];
+
+/// The same by their beginnings: what reverse proxies, platforms and browsers add.
+const PRIVATE_PREFIXES: [&str; 8] =
+    ["x-forwarded-", "x-original-forwarded-", "cf-", "fly-", "x-vercel-", "x-envoy-", "sec-fetch-", "sec-ch-"];
+
+/// What tells of the upstream's servers, of its connection with the relay, or of whose account it is; never passed down.
+const UPSTREAM_PRIVATE: [&str; 12] = [
+    "alt-svc",
+    "anthropic-organization-id",
+    "cf-cache-status",
+    "cf-ray",
+    "date",
+    "nel",
+    "report-to",
+    "server",
+    "set-cookie",
+    "set-cookie2",
+    "via",
+    "x-powered-by",
 ];
 
 /// The beta flag without which the API refuses an OAuth token.
@@ -81,9 +103,7 @@ pub fn upward<'a>(
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         let stays = is_hop_by_hop(name, &connection)
             || PRIVATE.iter().any(|private| is(private))
-            || ["x-forwarded-", "x-original-forwarded-", "cf-"]
-                .iter()
-                .any(|start| starts_with_ignore_case(name, start))
+            || PRIVATE_PREFIXES.iter().any(|start| starts_with_ignore_case(name, start))
             || is("accept-encoding");
         if stays {
             continue;
@@ -137,7 +157,10 @@ fn push_betas<'a>(fields: &mut Vec<Field<'a>>, betas: Vec<&'a [u8]>, kind: Accou
 pub fn downward<'a>(upstream: impl Iterator<Item = (&'a str, &'a [u8])>) -> impl Iterator<Item = (&'a str, &'a [u8])> {
     let fields: Vec<_> = upstream.collect();
     let connection = connection(fields.iter().copied());
-    fields.into_iter().filter(move |(name, _)| !is_hop_by_hop(name, &connection))
+    fields.into_iter().filter(move |(name, _)| {
+        let is_private = UPSTREAM_PRIVATE.iter().any(|private| name.eq_ignore_ascii_case(private));
+        !is_private && !is_hop_by_hop(name, &connection)
+    })
 }
 
 #[cfg(test)]
@@ -171,6 +194,11 @@ mod tests {
             ("x-admin-token", "1"),
             ("X-Forwarded-For", "1.2.3.4"),
             ("x-real-ip", "1.2.3.4"),
+            ("Origin", "http://page.example"),
+            ("Referer", "http://page.example/chat"),
+            ("Sec-Fetch-Site", "cross-site"),
+            ("Fly-Client-IP", "1.2.3.4"),
+            ("x-envoy-external-address", "1.2.3.4"),
             ("Connection", "keep-alive, X-Hop"),
             ("X-Hop", "1"),
             ("TE", "trailers"),
@@ -218,14 +246,20 @@ mod tests {
     }
 
     #[test]
-    fn hops_of_the_upstream_never_come_down() {
-        let upstream: [(&str, &[u8]); 6] = [
+    fn hops_and_identity_of_the_upstream_never_come_down() {
+        let upstream: [(&str, &[u8]); 12] = [
             ("content-type", b"application/json"),
             ("connection", b"close, x-hop"),
             ("x-hop", b"1"),
             ("transfer-encoding", b"chunked"),
             ("request-id", b"req_1"),
             ("keep-alive", b"timeout=5"),
+            ("Date", b"Mon, 01 Jan 2001 00:00:00 GMT"),
+            ("Server", b"cloudflare"),
+            ("Set-Cookie", b"__cf_bm=1"),
+            ("anthropic-organization-id", b"org-1"),
+            ("X-Powered-By", b"x"),
+            ("via", b"1.1 google"),
         ];
         let names: Vec<&str> = downward(upstream.into_iter()).map(|(name, _)| name).collect();
         assert_eq!(names, ["content-type", "request-id"]);

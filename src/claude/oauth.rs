@@ -18,6 +18,8 @@ pub const DEFAULT_SCOPES: [&str; 2] = ["user:inference", "user:profile"];
 /// Shortest and longest code that can be one, in characters.
 const CODE_LENGTH_MIN: usize = 10;
 const CODE_LENGTH_MAX: usize = 4096;
+/// The shortest text behind a URL's `#` that can be a state; those made here have 64 characters.
+const STATE_LENGTH_MIN: usize = 32;
 /// The most of a refusal's own words that is passed on, in characters.
 const REFUSAL_CHARACTERS_MAX: usize = 300;
 
@@ -145,6 +147,7 @@ pub fn read_pasted(text: &str) -> Result<Pasted, Unreadable> {
 /// `rest` is what follows the scheme.
 fn read_callback_url(rest: &str) -> Result<Pasted, Unreadable> {
     let (address, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let is_shown_code = !fragment.contains(['=', '&']) && fragment.len() >= STATE_LENGTH_MIN;
     let (place, query) = address.split_once('?').unwrap_or((address, ""));
     let host = place.split('/').next().unwrap_or_default();
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
@@ -158,8 +161,8 @@ fn read_callback_url(rest: &str) -> Result<Pasted, Unreadable> {
     if code.chars().any(|character| character.is_control() || character.is_whitespace()) {
         return Err(Unreadable::Characters);
     }
-    // The vendor's page shows `code#state`, and some paste the URL with that in it.
-    let state = parameter(query, "state").or_else(|| Some(fragment.to_owned()));
+    // The vendor's page shows `code#state`, and some paste the URL with that in it. Any other fragment means nothing.
+    let state = parameter(query, "state").or_else(|| is_shown_code.then(|| fragment.to_owned()));
     Ok(Pasted { code, state: state.filter(|state| !state.is_empty()) })
 }
 
@@ -346,7 +349,9 @@ mod tests {
             ("abcDEF_-12345&x#y", "abcDEF_-12345", None),
             ("https://h/cb?code=c1&state=st", "c1", Some("st")),
             ("http://h:1/cb?state=st&code=c%2B1", "c+1", Some("st")),
-            ("https://h/cb?code=c1#st", "c1", Some("st")),
+            ("https://h/cb?code=c1#0123456789abcdef0123456789abcdef", "c1", Some("0123456789abcdef0123456789abcdef")),
+            ("https://h/cb?code=c1#frag", "c1", None),
+            ("https://h/cb?code=c1#a=0123456789abcdef0123456789abcdef", "c1", None),
             ("https://h?code=c1", "c1", None),
             ("https://h?code=%zz%e4", "%zz\u{fffd}", None),
         ] {

@@ -171,6 +171,11 @@ impl Flights {
         Boarded { flights: Arc::clone(self), number, flight }
     }
 
+    /// How many of those that run asked for a stream.
+    pub fn streams(&self) -> usize {
+        self.lock().values().filter(|flight| flight.stream).count()
+    }
+
     /// The requests that run, oldest first.
     pub fn running(&self) -> Vec<Arc<Flight>> {
         self.lock().values().cloned().collect()

@@ -345,11 +345,11 @@ impl Meter {
             tokens.cache_read,
         );
         self.line.status = line.status;
-        self.totals.add(&line.model, &tokens);
-        let at_ms = line.at_ms;
-        let model = line.tokens.is_some().then(|| line.model.clone());
+        let (at_ms, model, is_billed) = (line.at_ms, line.model.clone(), line.tokens.is_some());
         let receipt = self.store.record(line);
-        if let Some(model) = model.filter(|_| !receipt.is_priced()) {
+        let is_unpriced = is_billed && !receipt.is_priced();
+        self.totals.add(&model, &tokens, (!is_unpriced).then(|| receipt.cost()));
+        if is_unpriced {
             self.standings.notices.unpriced(&model, Buckets::of(at_ms, self.store.zone()).day);
         }
         self.caller.spend(&self.store, at_ms, tokens.all(), receipt.cost());

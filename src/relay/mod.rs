@@ -28,7 +28,7 @@ pub use meter::Answer;
 pub use notices::{NoticeFigures, NoticeTrial, Notices};
 pub use pace::Done;
 pub use standing::{Standing, Standings};
-pub use totals::Totals;
+pub use totals::{ModelTotal, Totals};
 pub use trial::Trial;
 pub use upstream::Bounds;
 pub use watch::Departed;

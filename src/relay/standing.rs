@@ -54,6 +54,11 @@ impl Standing {
         self.rests.iter().filter(is_hard).max_by_key(|rest| rest.until_ms)
     }
 
+    /// Whether it serves nobody at `now_ms`.
+    pub fn is_resting(&self, now_ms: i64) -> bool {
+        self.resting(None, now_ms).is_some()
+    }
+
     /// Whether it is put behind the others at `now_ms`.
     pub(super) fn is_paused(&self, family: Option<&str>, now_ms: i64) -> bool {
         self.rests.iter().any(|rest| rest.reason.is_soft() && rest.until_ms > now_ms && rest.scope.covers(family))

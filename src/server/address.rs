@@ -15,10 +15,18 @@ pub(crate) fn of(peer: IpAddr, head: &Head, trusts_proxy: bool) -> IpAddr {
     address.unwrap_or(peer).to_canonical()
 }
 
-/// Whether a proxy on this machine hides its clients behind one address, because the operator has not said that it may be
-/// believed. Then nobody may be made to wait long for what others did.
+/// Whether a proxy on this machine or in its network hides its clients behind one address, because the operator has not said
+/// that it may be believed. Then nobody may be made to wait long for what others did.
 pub(crate) fn is_hidden(peer: IpAddr, head: &Head, trusts_proxy: bool) -> bool {
-    !trusts_proxy && peer.to_canonical().is_loopback() && head.header("x-forwarded-for").is_some()
+    !trusts_proxy && is_near(peer.to_canonical()) && head.header("x-forwarded-for").is_some()
+}
+
+/// An address of this machine or of a network that no stranger writes from (RFC 1918, RFC 4193, RFC 3927).
+fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
+    }
 }
 
 /// The last entry of a list of addresses, with or without a port.
@@ -65,6 +73,24 @@ mod tests {
             ("localhost", None),
         ] {
             assert_eq!(last_entry(list), expected.map(|address| address.parse().unwrap()), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_near_on_this_machine_and_in_private_networks() {
+        for (address, expected) in [
+            ("127.0.0.1", true),
+            ("172.17.0.1", true),
+            ("10.1.2.3", true),
+            ("192.168.1.1", true),
+            ("fd00::1", true),
+            ("fe80::1", true),
+            ("::1", true),
+            ("203.0.113.9", false),
+            ("172.32.0.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_near(address.parse().unwrap()), expected, "{address}");
         }
     }
 

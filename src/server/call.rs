@@ -78,7 +78,7 @@ impl Call {
 
     /// A parameter of the query string, decoded; the last of its name.
     pub(crate) fn query(&self, name: &str) -> Option<String> {
-        form::last(self.head.query()?, name)
+        form::first(self.head.query()?, name)
     }
 
     /// A member of the body, unless it is absent or null.

@@ -94,12 +94,9 @@ fn is_relayed_path(path: &str) -> bool {
     ["api", "claude", "v1"].iter().any(|prefix| first.eq_ignore_ascii_case(prefix))
 }
 
-/// No such route.
+/// No such route: the contract's body on every path (section 7.1).
 pub(crate) fn no_route(head: &Head) -> Answer {
     let message = format!("Route {} not found", head.target());
-    if is_relayed_path(head.path()) {
-        return anthropic(404, "not_found_error", &message);
-    }
     Answer::json(404, &json!({ "error": "Not Found", "message": message, "timestamp": iso(now_ms()) }))
 }
 

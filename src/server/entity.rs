@@ -3,6 +3,8 @@
 
 use super::call::Answer;
 use crate::http::Head;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
@@ -49,7 +51,7 @@ pub(crate) fn finish(head: &Head, answer: &mut Answer) {
 /// A weak validator (RFC 9110 section 8.8.1): the compressed and the plain form share it.
 fn etag(body: &[u8]) -> String {
     let digest = Sha256::digest(body);
-    format!("W/\"{:x}-{}\"", body.len(), hex::encode(&digest[..VALIDATOR_BYTES]))
+    format!("W/\"{:x}-{}\"", body.len(), STANDARD_NO_PAD.encode(&digest[..VALIDATOR_BYTES]))
 }
 
 /// Whether `If-None-Match` names a validator, by the weak comparison.

@@ -38,6 +38,9 @@ const CORS_LISTED: [(&str, &str); 5] = [
     ("Access-Control-Allow-Credentials", "true"),
 ];
 
+/// The port whose pages the original allows, whatever its own is (contract section 3.2).
+const ORIGINAL_PORT: u16 = 3000;
+
 /// The fields that do not depend on the request, encoded once.
 pub(crate) struct Template {
     encoded: Fields,
@@ -47,7 +50,8 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// `any_origin` is `ENABLE_CORS`; otherwise pages on this machine, at the relay's own port, are allowed.
+    /// `any_origin` is `ENABLE_CORS`; otherwise pages on this machine are allowed: at the relay's own port, and at the one
+    /// that the original had fixed.
     pub(crate) fn new(any_origin: bool, port: u16) -> Template {
         let mut encoded = Fields::new();
         for (name, value) in ALWAYS {
@@ -66,39 +70,46 @@ impl Template {
             uncached.push(name, value);
         }
         let origins = ["http://localhost", "https://localhost", "http://127.0.0.1", "https://127.0.0.1"];
-        let origins = origins.iter().map(|host| format!("{host}:{port}")).collect();
+        let origins =
+            origins.iter().flat_map(|host| [ORIGINAL_PORT, port].map(|port| format!("{host}:{port}"))).collect();
         Template { encoded, uncached, any_origin, origins }
     }
 
     /// The fields of an answer to a request whose head is not known.
-    pub(crate) fn bare(&self) -> Fields {
-        self.uncached.clone()
+    pub(crate) fn bare(&self, request_id: &str) -> Fields {
+        let mut fields = self.uncached.clone();
+        fields.push("X-Request-ID", request_id);
+        fields
     }
 
     /// The fields of an answer to `head`.
-    pub(crate) fn of(&self, head: &Head, request_id: Option<&str>) -> Fields {
-        self.complete(self.uncached.clone(), head, request_id)
+    pub(crate) fn of(&self, head: &Head, request_id: &str) -> Fields {
+        self.complete(self.uncached.clone(), head, request_id, self.allowed_origin(head))
     }
 
     /// The same for an answer that says itself how long it may be kept.
-    pub(crate) fn of_kept(&self, head: &Head, request_id: Option<&str>) -> Fields {
-        self.complete(self.encoded.clone(), head, request_id)
+    pub(crate) fn of_kept(&self, head: &Head, request_id: &str) -> Fields {
+        self.complete(self.encoded.clone(), head, request_id, self.allowed_origin(head))
     }
 
-    fn complete(&self, mut fields: Fields, head: &Head, request_id: Option<&str>) -> Fields {
-        if let Some(id) = request_id {
-            fields.push("X-Request-ID", id);
+    /// The same for a relayed event stream, which pages of every origin may read (contract section 13.7).
+    pub(crate) fn of_stream(&self, head: &Head, request_id: &str) -> Fields {
+        self.complete(self.uncached.clone(), head, request_id, (!self.any_origin).then_some(b"*"))
+    }
+
+    /// Which pages may read the answer, where that depends on the request.
+    fn allowed_origin<'a>(&self, head: &'a Head) -> Option<&'a [u8]> {
+        if self.any_origin {
+            return None;
         }
-        match head.header("origin") {
-            _ if self.any_origin => {}
-            None => {
-                fields.push("Access-Control-Allow-Origin", "*");
-            }
-            Some(origin) => {
-                if self.origins.iter().any(|known| known.as_bytes() == origin) {
-                    fields.push("Access-Control-Allow-Origin", origin);
-                }
-            }
+        let Some(origin) = head.header("origin") else { return Some(b"*") };
+        self.origins.iter().any(|known| known.as_bytes() == origin).then_some(origin)
+    }
+
+    fn complete(&self, mut fields: Fields, head: &Head, request_id: &str, origin: Option<&[u8]>) -> Fields {
+        fields.push("X-Request-ID", request_id);
+        if let Some(origin) = origin {
+            fields.push("Access-Control-Allow-Origin", origin);
         }
         if self.any_origin && head.method() == "OPTIONS" {
             fields.push("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE");

@@ -98,7 +98,7 @@ fn common(server: &Server, body: &Members) -> Result<KeyDraft, Answer> {
             "Enable model restriction must be a boolean",
         )?,
         restricted_models: restricted_models(body.get("restrictedModels"))?,
-        expires_at: expiry(body.get("expiresAt"))?,
+        expires_at: expiry(server, body.get("expiresAt"))?,
         claude_account_id: account(server, body.get("claudeAccountId"))?,
         tags: tags(body.get("tags"))?,
         allowed_models: allowed_models(body.get("allowedModels"))?,
@@ -141,13 +141,24 @@ fn limit(value: Option<&Value>, min: i64, wrong: &str) -> Result<Option<i64>, An
         Some(Value::Number(number)) => number
             .as_i64()
             .or_else(|| number.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i64)),
-        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(Value::String(text)) => whole_number(text.trim()),
         Some(_) => None,
     };
     match number {
         Some(number) if (min..=LIMIT_MAX).contains(&number) => Ok(Some(number)),
         _ => Err(invalid(wrong)),
     }
+}
+
+/// A text that JavaScript takes for a whole number: `5`, `5.0`, `1e3`, `0x10`.
+fn whole_number(text: &str) -> Option<i64> {
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        let is_clean = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        return i64::from_str_radix(digits, 16).ok().filter(|_| is_clean);
+    }
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+    let number: f64 = text.parse().ok().filter(|_| is_number)?;
+    (number.fract() == 0.0 && number.abs() <= LIMIT_MAX as f64).then_some(number as i64)
 }
 
 /// Whether null and empty stand for something that is sent, which then means none.
@@ -238,7 +249,7 @@ fn activation_days(value: Option<&Value>) -> Result<Option<i64>, Answer> {
 }
 
 /// Null and empty mean never; anything else must be an instant.
-fn expiry(value: Option<&Value>) -> Result<Option<String>, Answer> {
+fn expiry(server: &Server, value: Option<&Value>) -> Result<Option<String>, Answer> {
     let text = match value {
         None => return Ok(None),
         Some(Value::Null) => String::new(),
@@ -249,7 +260,9 @@ fn expiry(value: Option<&Value>) -> Result<Option<String>, Answer> {
     if text.is_empty() || time::parse(&text).is_some() {
         return Ok(Some(text));
     }
-    Err(invalid("Expiry must be an ISO 8601 date"))
+    // Without an offset it is meant in the relay's zone, as in all its pages; it is kept with one.
+    let at_ms = time::parse_in(&text, server.store.zone());
+    at_ms.map(|at_ms| Some(time::iso(at_ms))).ok_or_else(|| invalid("Expiry must be an ISO 8601 date"))
 }
 
 /// Any falsy value unbinds; anything else must be an account that exists.

@@ -76,11 +76,14 @@ struct Ring {
     /// Number of the next line.
     next: u64,
     waiting: usize,
+    /// Lines of ERROR and of WARN that have come since the start.
+    errors: u64,
+    warnings: u64,
 }
 
 impl Tail {
     const fn new() -> Tail {
-        let ring = Ring { lines: VecDeque::new(), bytes: 0, first: 0, next: 0, waiting: 0 };
+        let ring = Ring { lines: VecDeque::new(), bytes: 0, first: 0, next: 0, waiting: 0, errors: 0, warnings: 0 };
         Tail { ring: Mutex::new(ring), came: Condvar::new() }
     }
 
@@ -99,6 +102,11 @@ impl Tail {
         let entry =
             Entry { id: ring.next, at_ms: now_ms(), level, target: target.to_owned(), message: message.to_owned() };
         ring.next += 1;
+        match level {
+            Level::Error => ring.errors += 1,
+            Level::Warn => ring.warnings += 1,
+            _ => {}
+        }
         ring.bytes += entry.bytes();
         ring.lines.push_back(Arc::new(entry));
         while ring.lines.len() > LINES_MAX || ring.bytes > BYTES_MAX {
@@ -108,6 +116,12 @@ impl Tail {
         if ring.waiting > 0 {
             self.came.notify_all();
         }
+    }
+
+    /// How many lines of ERROR and of WARN have come since the start.
+    pub(crate) fn faults(&self) -> (u64, u64) {
+        let ring = self.lock();
+        (ring.errors, ring.warnings)
     }
 
     /// The number that the next line will have.

@@ -8,8 +8,8 @@ use super::registry::{BOUNDS_MS, Histogram};
 use super::router;
 use super::session::without_bearer;
 use crate::http::{Head, Pool};
-use crate::model::Sensitive;
 use crate::model::time::{iso, now_ms};
+use crate::model::{Sensitive, cost};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -70,8 +70,7 @@ fn text(server: &Server) -> String {
     page.front(server);
     page.family("claude_relay_uptime_seconds", "gauge", "Time since the start.");
     page.sample("claude_relay_uptime_seconds", &[], server.uptime_s());
-    page.family("process_resident_memory_bytes", "gauge", "Resident memory.");
-    page.sample("process_resident_memory_bytes", &[], process::resident_bytes());
+    page.process();
     page.0
 }
 
@@ -100,23 +99,27 @@ impl Page {
 
     fn requests(&mut self, server: &Server) {
         let name = "claude_relay_http_requests_total";
-        self.family(name, "counter", "Answers by route and class of status.");
+        self.family(name, "counter", "Answers by route and status.");
         let routes: Vec<(&str, &str)> = router::routes().map(|(method, path, _)| (method, path)).collect();
-        for (route, class, count) in server.registry.answered() {
+        for (route, status, count) in server.registry.answered() {
             let (method, path) = routes.get(route).copied().unwrap_or(("", "none"));
-            self.sample(name, &[("method", method), ("route", path), ("status", &format!("{class}xx"))], count);
+            self.sample(name, &[("method", method), ("route", path), ("status", &status)], count);
         }
     }
 
     fn relay(&mut self, server: &Server) {
         self.one("claude_relay_relaying", "gauge", "Relayed requests that run now.", server.registry.relaying());
+        let streams = server.relay.flights().streams();
+        self.one("claude_relay_streams", "gauge", "Those of them that asked for an event stream.", streams);
         let help = "From a relayed request's arrival to the upstream's head.";
         self.histogram("claude_relay_first_byte_seconds", help, &server.registry.first_byte);
         let help = "From a relayed request's arrival to its answer's end.";
         self.histogram("claude_relay_request_seconds", help, &server.registry.total);
         let name = "claude_relay_tokens_total";
         self.family(name, "counter", "Tokens of billed answers, by model and kind.");
-        for (model, tokens) in server.relay.totals().by_model() {
+        let models = server.relay.totals().by_model();
+        for (model, total) in &models {
+            let tokens = &total.tokens;
             for (kind, count) in [
                 ("input", tokens.input),
                 ("output", tokens.output),
@@ -124,21 +127,53 @@ impl Page {
                 ("cache_creation_1h", tokens.cache_creation_1h),
                 ("cache_read", tokens.cache_read),
             ] {
-                self.sample(name, &[("model", &model), ("kind", kind)], count);
+                self.sample(name, &[("model", model), ("kind", kind)], count);
             }
         }
+        let name = "claude_relay_cost_dollars_total";
+        self.family(name, "counter", "What billed answers cost, by model; those without a price cost nothing here.");
+        for (model, total) in &models {
+            self.sample(name, &[("model", model)], cost::dollars(total.cost));
+        }
+        let name = "claude_relay_unpriced_answers_total";
+        self.family(name, "counter", "Billed answers of a model that has no price.");
+        for (model, total) in models.iter().filter(|(_, total)| total.unpriced > 0) {
+            self.sample(name, &[("model", model)], total.unpriced);
+        }
+        self.accounts(server);
+        let waiting = server.store.ledger_waiting();
+        self.one("claude_relay_ledger_waiting", "gauge", "Ledger lines that wait for their commit.", waiting);
+        let lag = server.store.ledger_lag_ms() as f64 / 1000.0;
+        self.one("claude_relay_ledger_lag_seconds", "gauge", "How long the oldest of them has waited.", lag);
+    }
+
+    fn accounts(&mut self, server: &Server) {
         let mut states: BTreeMap<&str, usize> = BTreeMap::new();
         let accounts = server.store.accounts();
         for account in accounts.iter() {
-            let state = if account.is_active { account.status.as_str() } else { "inactive" };
+            let is_resting = || server.relay.standings().of(account.seq).is_resting(now_ms());
+            let state = match account.status.as_str() {
+                _ if !account.is_active => "inactive",
+                _ if account.is_expired(now_ms()) => "expired",
+                "active" if is_resting() => "resting",
+                status => status,
+            };
             *states.entry(state).or_default() += 1;
         }
         self.family("claude_relay_accounts", "gauge", "Accounts by state.");
         for (state, count) in states {
             self.sample("claude_relay_accounts", &[("state", state)], count);
         }
-        let waiting = server.store.ledger_waiting();
-        self.one("claude_relay_ledger_waiting", "gauge", "Ledger lines that wait for their commit.", waiting);
+    }
+
+    fn process(&mut self) {
+        self.one("process_resident_memory_bytes", "gauge", "Resident memory.", process::resident_bytes());
+        self.one("process_cpu_seconds_total", "counter", "Time of cores that was used.", process::cpu_seconds());
+        self.one("process_threads", "gauge", "Threads.", process::threads());
+        if let Some((open, max)) = process::descriptors() {
+            self.one("process_open_fds", "gauge", "Open descriptors.", open);
+            self.one("process_max_fds", "gauge", "Descriptors that may be open.", max);
+        }
     }
 
     fn front(&mut self, server: &Server) {

@@ -45,6 +45,7 @@ mod usage;
 mod watch;
 
 pub use auth::hash_password;
+pub use cleanup::{CLEANUPS, Cleanup};
 pub use logs::LOG_TAIL;
 pub use router::{Guard, routes};
 
@@ -141,33 +142,6 @@ impl Server {
         self.config.cleanup_interval_ms
     }
 
-    /// Removes sessions that have ended by now. Gives back how many.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn prune_sessions(&self, now_ms: i64) -> crate::error::Result<usize> {
-        let idle_max = self.session_timeout_ms();
-        let life_max = idle_max.saturating_mul(session::ABSOLUTE_LIFE_FACTOR);
-        self.store.prune_sessions(now_ms.saturating_sub(idle_max), now_ms.saturating_sub(life_max))
-    }
-
-    /// Removes ledger lines past their retention; the sums they are part of stay. Gives back how many.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn prune_ledger(&self, now_ms: i64) -> crate::error::Result<usize> {
-        let retention_ms = i64::try_from(self.settings.now().token_usage_retention_ms).unwrap_or(i64::MAX);
-        self.store.prune_ledger(now_ms.saturating_sub(retention_ms))
-    }
-
-    /// Ends the records of keys that were deleted long ago. Gives back how many.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn purge_keys(&self, now_ms: i64) -> crate::error::Result<usize> {
-        self.store.purge_keys(now_ms.saturating_sub(keys::DELETED_LIFE_MS))
-    }
-
     /// Downloads the price table if it is configured and a day has passed since it last came. Gives back what was done, for
     /// the log; `None` if there was nothing to do. Without it, the prices that are there stay in force.
     ///
@@ -196,14 +170,6 @@ impl Server {
         self.relay.refresh_ahead(now_ms)
     }
 
-    /// Forgets conversations that are over. Gives back how many.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn prune_affinities(&self, now_ms: i64) -> crate::error::Result<usize> {
-        self.relay.prune(now_ms)
-    }
-
     /// Folds the write-ahead log into the database.
     ///
     /// # Errors
@@ -216,9 +182,9 @@ impl Server {
         let head = exchange.head_arc();
         entity::finish(&head, &mut answer);
         let mut fields = if answer.sets("Cache-Control") {
-            self.fields.of_kept(&head, Some(request_id))
+            self.fields.of_kept(&head, request_id)
         } else {
-            self.fields.of(&head, Some(request_id))
+            self.fields.of(&head, request_id)
         };
         for (name, value) in &answer.fields {
             fields.push(name, value);
@@ -327,7 +293,7 @@ impl Server {
             Ok(download) => download,
             Err(refusal) => return self.answer(exchange, id, refusal),
         };
-        let mut fields = self.fields.of(&head, Some(id));
+        let mut fields = self.fields.of(&head, id);
         fields.push("Content-Type", download.content_type);
         fields.push("Content-Disposition", format!("attachment; filename=\"{}\"", download.file_name));
         self.registry.count(head.method(), head.path(), 200);
@@ -364,9 +330,10 @@ impl Server {
     }
 
     fn canned(&self, head: Option<&Head>, answer: Answer) -> Canned {
+        let id = call::request_id();
         let mut fields = match head {
-            Some(head) => self.fields.of(head, None),
-            None => self.fields.bare(),
+            Some(head) => self.fields.of(head, &id),
+            None => self.fields.bare(&id),
         };
         for (name, value) in &answer.fields {
             fields.push(name, value);

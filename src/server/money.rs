@@ -72,9 +72,10 @@ pub(super) fn is_fetched(prices: &PriceTable, model: &str) -> bool {
     prices.find(model).is_some_and(|found| found.source == PriceSource::Downloaded)
 }
 
-/// Adds `"unpriced":true` to an item that holds usage without a price.
+/// Adds `"unpriced":true` to an item that holds usage without a price, and of how many requests it is.
 pub(super) fn mark_unpriced(item: &mut Value, bill: &Bill) {
     if bill.unpriced_requests > 0 {
         item["unpriced"] = json!(true);
+        item["unpricedRequests"] = json!(bill.unpriced_requests);
     }
 }

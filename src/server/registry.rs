@@ -8,13 +8,18 @@ use std::time::{Duration, Instant};
 pub(crate) const BOUNDS_MS: [u64; 12] =
     [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 180_000, 600_000];
 
+/// Statuses that are counted by themselves: those that the relay and its upstreams answer with. Others count by their class,
+/// as an upstream may send any number.
+const STATUSES: [u16; 21] =
+    [200, 201, 204, 302, 304, 400, 401, 403, 404, 408, 413, 415, 422, 429, 431, 499, 500, 502, 503, 504, 529];
 /// Classes of status: 1xx to 5xx.
 const CLASSES: usize = 5;
+const COUNTERS: usize = STATUSES.len() + CLASSES;
 
 /// What was answered since the start.
 pub(crate) struct Registry {
     /// By route, in the order of the router's table; the last is for what no route serves.
-    answered: Vec<[AtomicU64; CLASSES]>,
+    answered: Vec<[AtomicU64; COUNTERS]>,
     relaying: AtomicU64,
     /// From a relayed request's arrival to the upstream's head.
     pub(crate) first_byte: Histogram,
@@ -36,18 +41,24 @@ impl Registry {
     /// Counts an answer.
     pub(crate) fn count(&self, method: &str, path: &str, status: u16) {
         let route = router::number(method, path).unwrap_or(self.answered.len() - 1);
-        let class = usize::from(status / 100).clamp(1, CLASSES) - 1;
-        self.answered[route][class].fetch_add(1, Relaxed);
+        let class = || STATUSES.len() + usize::from(status / 100).clamp(1, CLASSES) - 1;
+        let counter = STATUSES.iter().position(|known| *known == status).unwrap_or_else(class);
+        self.answered[route][counter].fetch_add(1, Relaxed);
     }
 
-    /// Counts by route and class of status (1 to 5), without zeros. The route is a number of the router's table.
-    pub(crate) fn answered(&self) -> impl Iterator<Item = (usize, usize, u64)> + '_ {
-        self.answered.iter().enumerate().flat_map(|(route, classes)| {
-            classes
+    /// Counts by route and status, such as `200` or `4xx`, without zeros. The route is a number of the router's table.
+    pub(crate) fn answered(&self) -> impl Iterator<Item = (usize, String, u64)> + '_ {
+        let shown = |counter: usize| match STATUSES.get(counter) {
+            Some(status) => status.to_string(),
+            None => format!("{}xx", counter - STATUSES.len() + 1),
+        };
+        self.answered.iter().enumerate().flat_map(move |(route, counters)| {
+            counters
                 .iter()
                 .enumerate()
-                .map(move |(class, count)| (route, class + 1, count.load(Relaxed)))
+                .map(move |(counter, count)| (route, counter, count.load(Relaxed)))
                 .filter(|(.., count)| *count > 0)
+                .map(move |(route, counter, count)| (route, shown(counter), count))
         })
     }
 
@@ -118,6 +129,17 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statuses_count_by_themselves_or_by_their_class() {
+        let registry = Registry::new();
+        for status in [200, 200, 529, 418, 299, 999] {
+            registry.count("GET", "/nowhere", status);
+        }
+        let shown: Vec<(String, u64)> = registry.answered().map(|(_, status, count)| (status, count)).collect();
+        let expected = [("200", 2), ("529", 1), ("2xx", 1), ("4xx", 1), ("5xx", 1)];
+        assert_eq!(shown, expected.map(|(status, count)| (status.to_owned(), count)));
+    }
 
     #[test]
     fn durations_fall_into_their_buckets() {

@@ -140,7 +140,10 @@ fn check(caller: &Caller, shallow: &Shallow<'_>) -> Result<(), Whole> {
 
 /// Passes the answer on as it comes.
 fn pass_on(server: &Server, exchange: Exchange, head: &Head, mut answer: Answer, request_id: &str) {
-    let mut fields = server.fields.of(head, Some(request_id));
+    let mut fields = match answer.is_stream() {
+        true => server.fields.of_stream(head, request_id),
+        false => server.fields.of(head, request_id),
+    };
     for (name, value) in crate::claude::headers::downward(answer.fields()) {
         if !Template::is_ours(name) && !name.eq_ignore_ascii_case("x-request-id") {
             fields.push(name, value);

@@ -43,16 +43,16 @@ pub(crate) fn exchange(server: &Server, admin: &Admin, call: &Call) -> Outcome {
     let given = |name: &str| call.member(name).filter(is_set);
     let (Some(id), Some(input)) = (given("sessionId"), given("callbackUrl").or_else(|| given("authorizationCode")))
     else {
-        return Err(refusal("Session ID and authorization code (or callback URL) are required"));
+        return Err(invalid("Session ID and authorization code (or callback URL) are required"));
     };
     let session = match id.as_str() {
         Some(id) => server.store.oauth_session(id).map_err(failed)?,
         None => None,
     };
-    let session = session.ok_or_else(|| refusal("Invalid or expired OAuth session"))?;
+    let session = session.ok_or_else(|| invalid("Invalid or expired OAuth session"))?;
     if now_ms() > session.expires_at_ms {
         server.store.end_sign_in(&session.id).map_err(failed)?;
-        return Err(refusal("OAuth session has expired, please generate a new authorization URL"));
+        return Err(invalid("OAuth session has expired, please generate a new authorization URL"));
     }
     let unreadable = |message| plain(400, "Failed to parse authorization input", message);
     let pasted = oauth::read_pasted(input.as_str().unwrap_or_default());
@@ -65,11 +65,6 @@ pub(crate) fn exchange(server: &Server, admin: &Admin, call: &Call) -> Outcome {
     server.store.end_sign_in(&session.id).map_err(failed)?;
     log::info!("{} signed an account in", admin.username);
     Ok(Answer::data(json!({ "claudeAiOauth": granted(&grant) })))
-}
-
-/// `{"error":text}`, as the contract has these three.
-fn refusal(text: &str) -> Answer {
-    Answer::json(400, &json!({ "error": text }))
 }
 
 fn words(reason: Unreadable) -> &'static str {

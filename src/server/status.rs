@@ -2,6 +2,7 @@
 
 use super::Server;
 use super::call::{Answer, Call};
+use super::logs::LOG_TAIL;
 use super::process;
 use crate::model::time::{iso, now_ms};
 use serde_json::json;
@@ -18,8 +19,13 @@ pub(crate) fn root(_: &Server, call: &Call) -> Outcome {
     if call.head.method() == "HEAD" {
         return Ok(Answer::empty(200));
     }
-    let answer =
-        Answer { status: 302, ..Answer::content("text/plain; charset=utf-8", b"Found. Redirecting to /web".to_vec()) };
+    let accepted = call.head.header("accept").unwrap_or_default();
+    let is_page = accepted.windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html"));
+    let (content_type, text) = match is_page {
+        true => ("text/html; charset=utf-8", "<p>Found. Redirecting to /web</p>"),
+        false => ("text/plain; charset=utf-8", "Found. Redirecting to /web"),
+    };
+    let answer = Answer { status: 302, ..Answer::content(content_type, text.as_bytes().to_vec()) };
     Ok(answer.with("Location", "/web").with("Vary", "Accept"))
 }
 
@@ -35,6 +41,7 @@ pub(crate) fn ignore() -> Answer {
 
 /// `GET /health`.
 pub(crate) fn health(server: &Server, _: &Call) -> Outcome {
+    let (errors, warnings) = LOG_TAIL.faults();
     let start = Instant::now();
     let is_healthy = server.store.is_healthy();
     let latency = format!("{}ms", start.elapsed().as_millis());
@@ -57,7 +64,7 @@ pub(crate) fn health(server: &Server, _: &Call) -> Outcome {
             "redis": database,
             "logger": { "status": "healthy", "healthy": true, "timestamp": now },
         },
-        "stats": { "requests": server.figures.requests_served(), "errors": 0, "warnings": 0 },
+        "stats": { "requests": server.figures.requests_served(), "errors": errors, "warnings": warnings },
     });
     Ok(Answer::json(if is_healthy { 200 } else { 503 }, &body))
 }

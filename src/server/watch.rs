@@ -192,7 +192,7 @@ pub(crate) fn serve(
         Ok(opened) => opened,
         Err(refusal) => return server.answer(exchange, request_id, refusal),
     };
-    let mut fields = server.fields.of(&head, Some(request_id));
+    let mut fields = server.fields.of(&head, request_id);
     fields.push("Content-Type", watched.content_type);
     // Proxies in front of the relay must not hold events back.
     fields.push("X-Accel-Buffering", "no");

@@ -4,12 +4,12 @@
 //! runs are taken by the next one, so a busy relay pays one commit for many lines and an idle one waits for nothing.
 
 use crate::error::{Error, Kind, Result};
-use crate::model::time::Buckets;
+use crate::model::time::{Buckets, now_ms};
 use crate::model::{Bill, Cost, Line, Usage};
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, TransactionBehavior, params};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
@@ -92,10 +92,32 @@ impl Entry {
     }
 }
 
+/// Lines that wait for their commit.
+#[derive(Default)]
+struct Waiting {
+    lines: AtomicUsize,
+    /// Since when the oldest of them waits at most, Unix milliseconds.
+    since_ms: AtomicI64,
+}
+
+impl Waiting {
+    fn begin(&self) {
+        if self.lines.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.since_ms.store(now_ms(), Ordering::Relaxed);
+        }
+    }
+
+    /// `lines` have been settled; what waits still has come after `began_ms`.
+    fn end(&self, lines: usize, began_ms: i64) {
+        self.lines.fetch_sub(lines, Ordering::Relaxed);
+        self.since_ms.store(began_ms, Ordering::Relaxed);
+    }
+}
+
 /// The hand-over to the ledger's thread.
 pub(super) struct Writer {
     queue: Mutex<Option<SyncSender<Work>>>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -104,7 +126,7 @@ impl Writer {
     pub(super) fn start(db: Connection, zone: TimeZone) -> Result<Writer> {
         db.busy_timeout(BUSY_TIMEOUT)?;
         let (sender, receiver) = sync_channel(QUEUE_LINES_MAX);
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::new(Waiting::default());
         let counter = Arc::clone(&waiting);
         let thread = thread::Builder::new()
             .name("ledger".into())
@@ -121,10 +143,10 @@ impl Writer {
         let is_priced = priced.is_some();
         let entry = Entry { line, priced, state: Arc::clone(&state), worker: thread::current() };
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.waiting.begin();
         let sent = queue.is_some_and(|queue| queue.send(Work::Line(Box::new(entry))).is_ok());
         if !sent {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.waiting.end(1, now_ms());
             state.store(FAILED, Ordering::Release);
         }
         Receipt { state, cost, is_priced }
@@ -141,7 +163,15 @@ impl Writer {
 
     /// Lines that wait for their commit.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.waiting.lines.load(Ordering::Relaxed)
+    }
+
+    /// How long the oldest of them has waited at most, milliseconds; 0 when none waits.
+    pub(super) fn lag_ms(&self) -> i64 {
+        match self.waiting() {
+            0 => 0,
+            _ => (now_ms() - self.waiting.since_ms.load(Ordering::Relaxed)).max(0),
+        }
     }
 
     /// Commits what is queued and ends the thread.
@@ -155,7 +185,7 @@ impl Writer {
     }
 }
 
-fn run(mut db: Connection, zone: &TimeZone, queue: &Receiver<Work>, waiting: &AtomicUsize) {
+fn run(mut db: Connection, zone: &TimeZone, queue: &Receiver<Work>, waiting: &Waiting) {
     let (mut lines, mut asides) = (Vec::new(), Vec::new());
     while let Ok(first) = queue.recv() {
         for work in std::iter::once(first).chain(queue.try_iter().take(BATCH_LINES_MAX - 1)) {
@@ -164,8 +194,9 @@ fn run(mut db: Connection, zone: &TimeZone, queue: &Receiver<Work>, waiting: &At
                 Work::Aside(change) => asides.push(change),
             }
         }
+        let began_ms = now_ms();
         let state = commit_with_retries(&mut db, zone, &lines, &asides);
-        waiting.fetch_sub(lines.len(), Ordering::Relaxed);
+        waiting.end(lines.len(), began_ms);
         for entry in lines.drain(..) {
             entry.settle(state);
         }

@@ -63,6 +63,15 @@ impl Store {
         Ok(session)
     }
 
+    /// Forgets the sign-ins that were over for a while at `now_ms`; until then they can be told from those that never were.
+    /// Gives back how many.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn prune_sign_ins(&self, now_ms: i64) -> Result<usize> {
+        Ok(self.write().execute("DELETE FROM oauth_sessions WHERE expires_at_ms < ?1", [now_ms - KEPT_AFTER_MS])?)
+    }
+
     /// Finds a sign-in, over or not.
     ///
     /// # Errors

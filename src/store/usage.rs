@@ -90,12 +90,17 @@ impl Store {
         self.ledger.waiting()
     }
 
-    /// Removes ledger lines from before an instant, few at a time so that the ledger's thread never waits long. Gives back
-    /// how many.
+    /// How long the oldest of these has waited at most, milliseconds.
+    pub fn ledger_lag_ms(&self) -> i64 {
+        self.ledger.lag_ms()
+    }
+
+    /// Removes ledger lines from before an instant, few at a time so that the ledger's thread never waits long, and about
+    /// `lines_max` in all. Gives back how many.
     ///
     /// # Errors
     /// SQLite's; what was removed until then stays removed.
-    pub fn prune_ledger(&self, before_ms: i64) -> Result<usize> {
+    pub fn prune_ledger(&self, before_ms: i64, lines_max: usize) -> Result<usize> {
         const LINES_AT_A_TIME: usize = 500;
         // Longer than the ledger's thread waits between two looks at SQLite's lock: it must find it free.
         const PAUSE: Duration = Duration::from_millis(150);
@@ -106,7 +111,7 @@ impl Store {
                 (before_ms, LINES_AT_A_TIME as i64),
             )?;
             removed += now;
-            if now < LINES_AT_A_TIME {
+            if now < LINES_AT_A_TIME || removed >= lines_max {
                 return Ok(removed);
             }
             std::thread::sleep(PAUSE);

@@ -71,6 +71,19 @@ impl Store {
         })
     }
 
+    /// Forgets the windows that were over at `now_ms`. Gives back how many.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn prune_windows(&self, now_ms: i64) -> Result<usize> {
+        let removed = self.write().execute(
+            "DELETE FROM key_windows WHERE start_ms <= ?1 - 60000 *
+                 (SELECT rate_limit_window FROM api_keys WHERE seq = key_seq)",
+            [now_ms],
+        )?;
+        Ok(removed)
+    }
+
     /// Notes that a key's window begins.
     ///
     /// # Errors

@@ -138,6 +138,17 @@ fn a_changed_password_ends_all_sessions_and_the_first_password_file() {
 }
 
 #[test]
+fn numbers_and_dates_are_read_as_the_original_reads_them() {
+    let relay = relay();
+    for (text, limit) in [("1e3", 1000), ("5.0", 5), ("0x10", 16), (" 7 ", 7)] {
+        let created = relay.admin("POST", "/admin/api-keys", &value!({ "name": "a", "tokenLimit": text }));
+        assert_eq!(created.json()["data"]["tokenLimit"], limit, "{text}");
+    }
+    let local = relay.admin("POST", "/admin/api-keys", &value!({ "name": "a", "expiresAt": "2099-01-01T00:00:00" }));
+    assert_eq!(local.json()["data"]["expiresAt"], "2098-12-31T16:00:00.000Z", "in the relay's zone");
+}
+
+#[test]
 fn keys_follow_the_rules_of_the_contract() {
     let relay = relay();
     for (body, error) in [
@@ -149,7 +160,7 @@ fn keys_follow_the_rules_of_the_contract() {
             "Description must be a string with less than 500 characters",
         ),
         (value!({ "name": "a", "tokenLimit": -1 }), "Token limit must be a non-negative integer"),
-        (value!({ "name": "a", "tokenLimit": "1e3" }), "Token limit must be a non-negative integer"),
+        (value!({ "name": "a", "tokenLimit": "1e-3" }), "Token limit must be a non-negative integer"),
         (value!({ "name": "a", "concurrencyLimit": 1.5 }), "Concurrency limit must be a non-negative integer"),
         (value!({ "name": "a", "rateLimitWindow": 0 }), "Rate limit window must be a positive integer (minutes)"),
         (value!({ "name": "a", "rateLimitRequests": 0 }), "Rate limit requests must be a positive integer"),

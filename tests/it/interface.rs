@@ -116,8 +116,8 @@ fn prometheus_reads_what_was_served_and_others_the_originals_json() {
     assert_eq!(page.field("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let text = page.text();
     for line in [
-        r#"claude_relay_http_requests_total{method="POST",route="/api/v1/messages",status="2xx"} 1"#,
-        r#"claude_relay_http_requests_total{method="",route="none",status="4xx"} 1"#,
+        r#"claude_relay_http_requests_total{method="POST",route="/api/v1/messages",status="200"} 1"#,
+        r#"claude_relay_http_requests_total{method="",route="none",status="404"} 1"#,
         "claude_relay_relaying 0",
         r#"claude_relay_request_seconds_bucket{le="+Inf"} 1"#,
         "claude_relay_first_byte_seconds_count 1",
@@ -126,8 +126,16 @@ fn prometheus_reads_what_was_served_and_others_the_originals_json() {
         r#"claude_relay_workers{pool="relay"} 32"#,
         r#"claude_relay_refused_total{why="malformed"} 0"#,
         "claude_relay_ledger_waiting 0",
+        "claude_relay_ledger_lag_seconds 0",
+        "claude_relay_streams 0",
+        r#"claude_relay_cost_dollars_total{model="m\\1\""} 0"#,
+        r#"claude_relay_unpriced_answers_total{model="m\\1\""} 1"#,
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    for name in ["process_cpu_seconds_total", "process_open_fds", "process_max_fds", "process_threads"] {
+        let found = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        assert!(found.is_some_and(|figure| figure > 0.0 || name.contains("cpu")), "{name} is not in\n{text}");
     }
     for accepts in ["*/*", "application/json", "application/json, text/plain"] {
         assert_eq!(relay.get("/metrics", &[("Accept", accepts)]).json()["totalApiKeys"], 1, "{accepts}");

@@ -110,6 +110,11 @@ fn refused(status: u16, message: &str) -> (u16, Value) {
     (status, value!({ "error": "Failed to exchange authorization code", "message": message }))
 }
 
+/// A refusal in the contract's words, which pages read in `message`.
+fn refusal(text: &str) -> Value {
+    value!({ "error": text, "message": text })
+}
+
 #[test]
 fn a_whole_sign_in_leads_to_relayed_requests_that_go_on_after_the_token_expires() {
     let (upstream, memory) = authorization_server();
@@ -167,7 +172,7 @@ fn every_form_of_a_pasted_code_signs_in_and_a_session_does_so_once() {
             "{form}"
         );
         let again = exchange(&relay, &session, "scoped_code-9");
-        assert_eq!(again, (400, value!({ "error": "Invalid or expired OAuth session" })));
+        assert_eq!(again, (400, refusal("Invalid or expired OAuth session")));
     }
     assert_eq!(relay.count("SELECT count(*) FROM oauth_sessions"), 0);
 }
@@ -177,12 +182,12 @@ fn what_is_pasted_wrong_is_told_in_the_words_of_the_contract() {
     let (upstream, memory) = authorization_server();
     let relay = start(&upstream);
     let (session, _) = begin(&relay, &memory, &Value::Null);
-    let missing = (400, value!({ "error": "Session ID and authorization code (or callback URL) are required" }));
+    let missing = (400, refusal("Session ID and authorization code (or callback URL) are required"));
     for body in [value!({}), value!({ "sessionId": session }), value!({ "authorizationCode": "good-code-1" })] {
         let response = relay.admin("POST", EXCHANGE, &body);
         assert_eq!((response.status, response.json()), missing);
     }
-    assert_eq!(exchange(&relay, "nope", "good-code-1"), (400, value!({ "error": "Invalid or expired OAuth session" })));
+    assert_eq!(exchange(&relay, "nope", "good-code-1"), (400, refusal("Invalid or expired OAuth session")));
     for (code, message) in [
         ("   ", "请提供有效的授权码或回调 URL"),
         ("abc", "授权码格式无效，请确保复制了完整的 Authorization Code"),
@@ -240,9 +245,9 @@ fn a_sign_in_outlives_a_restart_but_not_its_ten_minutes() {
     let relay = relay.kill_and_restart(settings);
     let db = rusqlite::Connection::open(relay.database()).unwrap();
     db.execute("UPDATE oauth_sessions SET expires_at_ms = 1 WHERE id = ?1", [&first]).unwrap();
-    let over = value!({ "error": "OAuth session has expired, please generate a new authorization URL" });
+    let over = refusal("OAuth session has expired, please generate a new authorization URL");
     assert_eq!(exchange(&relay, &first, "good-code-1"), (400, over));
-    assert_eq!(exchange(&relay, &first, "good-code-1"), (400, value!({ "error": "Invalid or expired OAuth session" })));
+    assert_eq!(exchange(&relay, &first, "good-code-1"), (400, refusal("Invalid or expired OAuth session")));
     assert_eq!(exchange(&relay, &second, "good-code-1").0, 200);
 }
 

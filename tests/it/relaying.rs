@@ -362,7 +362,7 @@ fn refusals_have_the_wording_of_the_contract() {
 }
 
 #[test]
-fn without_an_account_the_admin_is_told_and_unknown_paths_speak_the_apis_dialect() {
+fn without_an_account_the_admin_is_told_and_unknown_paths_are_told_in_the_contracts_words() {
     let relay = crate::harness::relay::Start::new().run();
     let key = relay.add_key("k");
     let response = relay.message(&key, REQUEST);
@@ -370,7 +370,9 @@ fn without_an_account_the_admin_is_told_and_unknown_paths_speak_the_apis_dialect
     assert_eq!(response.json()["message"], "No active shared Claude accounts available");
     for target in ["/api/v1/complete", "/claude/x", "/v1/nothing"] {
         let response = relay.post(target, &[], b"{}");
-        assert_eq!((response.status, &response.json()["error"]["type"]), (404, &"not_found_error".into()), "{target}");
+        let body = response.json();
+        assert_eq!((response.status, &body["error"]), (404, &"Not Found".into()), "{target}");
+        assert_eq!(body["message"], format!("Route {target} not found"));
     }
     let other = relay.get("/nowhere?x=1", &[]);
     assert_eq!((other.status, &other.json()["message"]), (404, &"Route /nowhere?x=1 not found".into()));

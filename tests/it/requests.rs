@@ -53,6 +53,7 @@ fn ids(page: &Value) -> Vec<String> {
 fn all(relay: &Relay, query: &str) -> (Vec<String>, usize) {
     let (mut found, mut answers, mut cursor) = (Vec::new(), 0, String::new());
     loop {
+        let query = query.trim_end_matches("&cursor=");
         let page = page(relay, &format!("{query}&cursor={cursor}"));
         assert!(page["scanned"].as_u64().unwrap() <= 20_000);
         found.extend(ids(&page));

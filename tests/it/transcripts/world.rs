@@ -150,8 +150,6 @@ impl World {
         world.stand_for("Transcript-pw-1", ADMIN.1);
         world.stand_for("\"admin\"", &format!("\"{}\"", ADMIN.0));
         world.stand_for("username=admin&", &format!("username={}&", ADMIN.0));
-        // The relay listens on a port of the kernel's choice; its own origin goes by the configured one.
-        world.stand_for("http://localhost:3000", "http://localhost:0");
         // A range around the day of the recording becomes one around today.
         let day = |days: i64| iso(now_ms() + days * 86_400_000)[..10].to_owned();
         let range = format!("startDate={}&endDate={}", day(-3), day(1));
