@@ -33,7 +33,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long each part of an exchange may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Making a connection, with proxy and TLS.
+    /// Finding an address; and then making a connection, with proxy and TLS.
     pub connect: Duration,
     /// From the request's last byte to the answer's head.
     pub first_byte: Duration,
@@ -300,6 +300,8 @@ impl Upstream {
             .max_idle_connections(IDLE_CONNECTIONS_MAX)
             .max_idle_connections_per_host(IDLE_CONNECTIONS_MAX)
             .max_idle_age(IDLE_AGE)
+            // ureq measures the lookup of the upstream's name by itself; that of a proxy's is a part of connecting.
+            .timeout_resolve(Some(self.bounds.connect))
             .timeout_connect(Some(self.bounds.connect))
             .timeout_send_request(Some(SEND_TIMEOUT))
             .timeout_send_body(Some(SEND_TIMEOUT))
@@ -395,6 +397,7 @@ fn translate(error: ureq::Error) -> Error {
             (Kind::ClientGone, "The client has left")
         }
         ureq::Error::Timeout(Timeout::Connect) => (Kind::UpstreamTimeout, "Connection timed out to Claude API server"),
+        ureq::Error::Timeout(Timeout::Resolve) => (Kind::UpstreamTimeout, "Unable to resolve Claude API hostname"),
         ureq::Error::Timeout(_) => (Kind::UpstreamTimeout, "Request timeout"),
         ureq::Error::HostNotFound => (Kind::Upstream, "Unable to resolve Claude API hostname"),
         ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
@@ -412,4 +415,41 @@ fn translate(error: ureq::Error) -> Error {
         _ => (Kind::Upstream, "Upstream request failed"),
     };
     Error::from_source(kind, message, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_found_in_time_ends_a_request_on_every_way() {
+        let bound = Duration::from_millis(200);
+        let long = Duration::from_secs(60);
+        let bounds = Bounds { connect: bound, first_byte: long, idle: long, total: long };
+        let hanging = Names::looked_up(|_, _| {
+            std::thread::sleep(Duration::from_secs(60));
+            Vec::new()
+        });
+        let upstream = Upstream { names: Arc::new(hanging), ..Upstream::new(bounds, None).unwrap() };
+        for scheme in [None, Some("socks5"), Some("socks5h"), Some("http"), Some("https")] {
+            let proxy = scheme.map(|scheme| Proxy {
+                scheme: scheme.to_owned(),
+                host: "proxy.test".to_owned(),
+                port: 1080,
+                username: None,
+                password: None,
+            });
+            let call = Call::post("https://slow.test/v1/messages".to_owned(), Vec::new(), b"{}", proxy.as_ref());
+            let start = Instant::now();
+            let kind = upstream.open(&call, None).err().map(|error| error.kind());
+            assert_eq!(kind, Some(Kind::UpstreamTimeout), "{scheme:?}");
+            assert!((bound..Duration::from_secs(5)).contains(&start.elapsed()), "{scheme:?} {:?}", start.elapsed());
+        }
+        let departed: Departed = Arc::new(|| true);
+        let bounds = Bounds { connect: long, ..bounds };
+        let patient = Upstream { names: upstream.names, ..Upstream::new(bounds, None).unwrap() };
+        let call = Call::post("https://slow.test/v1/messages".to_owned(), Vec::new(), b"{}", None);
+        let kind = patient.open(&call, Some(departed)).err().map(|error| error.kind());
+        assert_eq!(kind, Some(Kind::ClientGone));
+    }
 }

@@ -12,7 +12,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 use ureq::{Error, Timeout};
 
 /// How long one step waits: the longest that a client's leaving goes unnoticed.
-const STEP: Duration = Duration::from_millis(500);
+pub(super) const STEP: Duration = Duration::from_millis(500);
 
 /// Answers whether whoever waits for this request has left.
 pub type Departed = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -117,7 +117,8 @@ impl<In: Transport> Transport for Watched<In> {
     }
 }
 
-fn look_up() -> Result<(), Error> {
+/// Fails when the current thread's request is not worth any more waiting.
+pub(super) fn look_up() -> Result<(), Error> {
     CURRENT.with_borrow(|current| {
         let Some(watch) = current else { return Ok(()) };
         if watch.departed.as_ref().is_some_and(|departed| departed()) {
