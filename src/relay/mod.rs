@@ -27,6 +27,7 @@ mod windows;
 pub use flights::{Boarded, Flight, Flights, SoFar};
 pub use forward::{Failover, Unserved};
 pub use meter::Answer;
+use notices::Reached;
 pub use notices::{NoticeFigures, NoticeTrial, Notices};
 pub use pace::Done;
 pub use standing::{Standing, Standings};
@@ -117,7 +118,7 @@ impl Relay {
     /// The file of further roots cannot be used; the store's.
     pub fn new(store: Arc<Store>, settings: Settings) -> Result<Relay> {
         let upstream = Arc::new(Upstream::new(settings.bounds, settings.upstream_ca_file.as_deref())?);
-        let notices = Arc::new(Notices::new(Arc::clone(&upstream)));
+        let notices = Arc::new(Notices::new(Arc::clone(&upstream), Arc::clone(&store)));
         let standings = Arc::new(Standings::load(Arc::clone(&store), Arc::clone(&notices))?);
         let gate = Gate { prefix: settings.api_key_prefix.clone(), wait: settings.concurrency_wait, ..Gate::default() };
         Ok(Relay {
@@ -140,10 +141,10 @@ impl Relay {
     /// Why the caller is refused.
     pub fn admit(&self, ask: &Ask<'_>) -> std::result::Result<Caller, Refused> {
         let admitted = self.gate.admit(&self.store, ask);
-        if let Err(Refused::Budget { budget, current, limit, ends_at_ms }) = &admitted
+        if let Some(reached) = admitted.as_ref().err().and_then(Reached::of)
             && let Ok(key) = admit::identify(&self.store, &self.settings.api_key_prefix, ask.clear)
         {
-            self.notices.budget_reached(&key, (*budget, *current, *limit), *ends_at_ms);
+            self.notices.limit_reached(&key, &reached);
         }
         admitted
     }
@@ -213,13 +214,15 @@ impl Relay {
         refreshed.count()
     }
 
-    /// Forgets conversations that are over, and accounts that are no more. Gives back how many conversations.
+    /// Forgets conversations that are over, accounts that are no more, and limits that were told of and begin anew. Gives
+    /// back how many conversations.
     ///
     /// # Errors
     /// The store's.
     pub fn prune(&self, now_ms: i64) -> Result<usize> {
         let accounts = self.store.accounts();
         self.standings.retain(|seq| accounts.iter().any(|account| account.seq == seq));
+        self.store.prune_told_limits(now_ms)?;
         self.store.prune_affinities(now_ms - affinity::LIFE_MS, affinity::AFFINITIES_MAX)
     }
 
