@@ -36,7 +36,7 @@ pub use trial::Trial;
 pub use upstream::Bounds;
 pub use watch::Departed;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::time::now_ms;
 use crate::model::{Account, AccountEvent, ApiKey, Spent};
 use crate::store::{Store, WindowUse};
@@ -200,18 +200,32 @@ impl Relay {
         let due = |account: &&Arc<Account>| self.credentials.is_due(account, now_ms);
         let accounts = self.store.accounts();
         let refreshed = accounts.iter().filter(due).filter(|account| {
-            let outcome = self.credentials.refresh_now(&account.id, &self.store, &self.upstream, token_url);
-            let event = match &outcome {
-                Ok(_) => AccountEvent::new(now_ms, "refresh", "The access token was refreshed"),
+            let outcome = self.credentials.refresh_now(&account.id, false, &self.store, &self.upstream, token_url);
+            match &outcome {
+                Ok(_) => {
+                    let event = AccountEvent::new(now_ms, "refresh", "The access token was refreshed");
+                    self.standings.note(account, event);
+                }
                 Err(error) => {
                     log::warn!("account {:?} was not refreshed ahead of time: {error}", account.name);
-                    AccountEvent::new(now_ms, "refresh_failed", error.message())
+                    self.note_failed_refresh(account, error);
                 }
-            };
-            self.standings.note(account, event);
+            }
             outcome.is_ok()
         });
         refreshed.count()
+    }
+
+    /// Notes in an account's history that it was not refreshed, or that it is stopped because it was not. `account` is the
+    /// account as it was before.
+    fn note_failed_refresh(&self, account: &Account, error: &Error) {
+        let now = self.store.account_by_id(&account.id);
+        let is_stopped = account.status != "error" && now.is_some_and(|now| now.status == "error");
+        // It has served on since its refresh token was refused, and that was told then.
+        let kind = if is_stopped && !account.error_message.is_empty() { "stopped" } else { "refresh_failed" };
+        let is_over = error.kind() == Kind::NoAccount;
+        let reason = is_over.then(|| standing::SIGN_IN_OVER.to_owned());
+        self.standings.note(account, AccountEvent { reason, ..AccountEvent::new(now_ms(), kind, error.message()) });
     }
 
     /// Forgets conversations that are over, accounts that are no more, and limits that were told of and begin anew. Gives

@@ -18,6 +18,10 @@ const SHOWS_WITHIN: Duration = Duration::from_secs(5);
 /// What the current thread's request has met so far.
 #[derive(Clone, Copy, Default)]
 struct Met {
+    /// Whether any of it went out.
+    is_sent: bool,
+    /// Whether it is on its way for the second time.
+    is_repeated: bool,
     /// When its last byte went out, if that was on a connection that had served before.
     sent_again_at: Option<Instant>,
     /// Whether anything was answered.
@@ -26,7 +30,8 @@ struct Met {
 
 thread_local! {
     // As for the watch: ureq works on the thread that asked.
-    static MET: Cell<Met> = const { Cell::new(Met { sent_again_at: None, is_answered: false }) };
+    static MET: Cell<Met> =
+        const { Cell::new(Met { is_sent: false, is_repeated: false, sent_again_at: None, is_answered: false }) };
 }
 
 /// Called before a request is sent.
@@ -34,11 +39,20 @@ pub(super) fn begin() {
     MET.set(Met::default());
 }
 
-/// Whether the request that has just failed met a connection from the pool that its peer had closed.
+/// Whether the request that has just failed met a connection from the pool that its peer had closed. Then it may be sent once
+/// more.
 pub(super) fn was_closed_before(error: &Error) -> bool {
-    let met = MET.take();
+    let met = MET.get();
     let is_early = met.sent_again_at.is_some_and(|at| at.elapsed() < SHOWS_WITHIN) && !met.is_answered;
-    is_early && is_end(error)
+    let was_closed = is_early && is_end(error);
+    MET.set(Met { is_repeated: was_closed, ..met });
+    was_closed
+}
+
+/// Whether the peer may have served the thread's last request, or its first try, without an answer that was read.
+pub(super) fn is_in_doubt(is_read: bool) -> bool {
+    let met = MET.get();
+    met.is_repeated || (met.is_sent && !is_read)
 }
 
 /// Whether an error is the end of the connection.
@@ -93,9 +107,8 @@ impl<In: Transport> Transport for Pooled<In> {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let sent = self.inner.transmit_output(amount, timeout);
-        if self.has_served {
-            MET.set(Met { sent_again_at: Some(Instant::now()), ..MET.get() });
-        }
+        let sent_again_at = self.has_served.then(Instant::now);
+        MET.set(Met { is_sent: true, sent_again_at, ..MET.get() });
         sent
     }
 

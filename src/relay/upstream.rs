@@ -187,6 +187,14 @@ pub(super) struct Fetched {
     pub(super) body: Vec<u8>,
 }
 
+/// What came of a request that must not be made twice for nothing.
+pub(super) struct Exchange {
+    /// The answer.
+    pub(super) answer: Result<Fetched>,
+    /// Whether the other side may have served a try of it whose answer never came.
+    pub(super) is_in_doubt: bool,
+}
+
 /// The HTTP client.
 pub(super) struct Upstream {
     agents: Mutex<Vec<(Option<Proxy>, Agent)>>,
@@ -234,6 +242,13 @@ impl Upstream {
         self.fetch_within(call, bytes_max, FETCH_TIMEOUT)
     }
 
+    /// The same; also tells whether it may have been served unseen.
+    pub(super) fn exchange(&self, call: &Call<'_>, bytes_max: u64) -> Exchange {
+        let answer = self.fetch(call, bytes_max);
+        let is_in_doubt = pooled::is_in_doubt(answer.is_ok());
+        Exchange { answer, is_in_doubt }
+    }
+
     /// The same within a time of the caller's own.
     ///
     /// # Errors
@@ -256,8 +271,8 @@ impl Upstream {
 
     /// Sends a request, and once more on a fresh connection if the one from the pool turns out to be closed.
     fn run(&self, call: &Call<'_>, time_max: Option<Duration>) -> Result<http::Response<ureq::Body>> {
-        let agent = self.agent(call.proxy)?;
         pooled::begin();
+        let agent = self.agent(call.proxy)?;
         let sent = match send(&agent, call, time_max, false)? {
             Err(error) if pooled::was_closed_before(&error) => {
                 log::debug!("a pooled connection was closed, the request goes out on a fresh one: {error}");
