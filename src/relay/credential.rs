@@ -189,7 +189,7 @@ impl Credentials {
         let Ok(turn) = turn.try_lock() else { return false };
         if turn.refused == account.refresh_token {
             // Nothing is left but to stop it when its time has come.
-            return outlives_refusal(account).is_none();
+            return !serves_on(account);
         }
         let pause = BACKGROUND_RETRY.saturating_mul(1 << turn.failures.saturating_sub(1).min(8));
         turn.failed_at.is_none_or(|at| at.elapsed() >= pause.min(BACKGROUND_RETRY_MAX))
@@ -213,19 +213,19 @@ fn living(account: &Account) -> Option<Sensitive> {
     account.access_token.clone().filter(|_| lives)
 }
 
-/// Until when an account serves on that has lost its refresh token: as long as its access token surely lives.
-fn outlives_refusal(account: &Account) -> Option<Sensitive> {
-    account.expires_at_ms.and_then(|_| living(account))
+/// Whether an account serves on whose refresh token was refused: as long as its access token surely lives.
+fn serves_on(account: &Account) -> bool {
+    account.expires_at_ms.is_some() && living(account).is_some()
 }
 
 /// An account's refresh token was refused for good: it stops, at once or with the end of its access token's life.
 fn end(turn: &mut Turn, account: &Account, refused: &Sensitive, message: &str, store: &Store) -> Error {
-    let noted = match outlives_refusal(account) {
-        Some(_) => {
+    let noted = match serves_on(account) {
+        true => {
             turn.refused = Some(refused.clone());
             store.warn_of_account(&account.id, refused, message)
         }
-        None => {
+        false => {
             turn.refused = None;
             store.mark_account_error(&account.id, refused, message)
         }
