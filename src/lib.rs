@@ -3,7 +3,8 @@
 //! Clients call it with a key of its own; it finds out who calls, chooses an account, passes the request on byte for byte
 //! and the answer back as it comes, and writes an exact bill. Everything is synchronous: one door thread owns all
 //! connections that wait, a fixed pool of workers serves one request each, a thread commits the ledger, and one does what
-//! nobody waits for. Two more live only while they have something to do: the webhook's and a migration's.
+//! nobody waits for. Others live only while they have something to do: the webhook's, a migration's, and one for each name
+//! that is looked up.
 //!
 //! # Rooms
 //!

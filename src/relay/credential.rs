@@ -23,6 +23,10 @@ pub(super) const GRANT_BYTES_MAX: u64 = 64 * 1024;
 
 /// After a failed refresh the endpoint is left alone for this long.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// What is said when the endpoint refuses a refresh token for good; and when it may be for an answer that never came.
+const REFUSED: &str = "The refresh token is no longer valid: sign in again";
+const LOST: &str =
+    "The refresh token is no longer valid, probably because the answer to an earlier refresh was lost: sign in again";
 
 /// One turn an account, so that a single-use refresh token is never sent twice.
 #[derive(Default)]
@@ -39,6 +43,11 @@ struct Turn {
     failures: u32,
     /// A pair that was granted and could not yet be kept, with the refresh token that was spent for it.
     unsaved: Option<(Sensitive, TokenPair)>,
+    /// A refresh token that was sent and not answered: it may be spent. It is sent again all the same, because some endpoints
+    /// take it again, and the others say that they do not.
+    unanswered: Option<Sensitive>,
+    /// A refresh token that was refused for good while the access token lived on. It is not sent again.
+    refused: Option<Sensitive>,
 }
 
 impl Credentials {
@@ -133,16 +142,26 @@ impl Credentials {
         if turn.failed_at.is_some_and(|at| at > asked || at.elapsed() < RETRY_AFTER) {
             return Err(Error::new(Kind::Upstream, "Token refresh failed a moment ago"));
         }
-        refresh(&mut turn, &account, store, upstream, token_url).map(|pair| pair.access_token)
+        let renewed = refresh(&mut turn, &account, store, upstream, token_url);
+        if let (Err(error), Some(refresh_token)) = (&renewed, &account.refresh_token)
+            && error.kind() == Kind::NoAccount
+        {
+            // Both tokens were refused: nothing is left to live on.
+            turn.refused = None;
+            store.mark_account_error(&account.id, refresh_token, error.message())?;
+        }
+        renewed.map(|pair| pair.access_token)
     }
 
-    /// Refreshes an account's access token, whether or not it needs to be.
+    /// Refreshes an account's access token, whether or not it needs to be; if an admin wants it, also with a refresh token
+    /// that was refused before.
     ///
     /// # Errors
     /// No such account; it has no refresh token; the token endpoint refused or could not be reached.
     pub(super) fn refresh_now(
         &self,
         id: &str,
+        is_wanted: bool,
         store: &Store,
         upstream: &Upstream,
         token_url: &str,
@@ -150,6 +169,9 @@ impl Credentials {
         let find = || store.account_by_id(id).ok_or_else(|| Error::not_found("Account not found"));
         let turn = self.turn_of(&*find()?);
         let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_wanted {
+            turn.refused = None;
+        }
         // Read in turn: what another worker has put in place meanwhile is what must be sent.
         refresh(&mut turn, &*find()?, store, upstream, token_url)
     }
@@ -165,6 +187,10 @@ impl Credentials {
         let turn = self.turn_of(account);
         // Whoever holds the turn refreshes already.
         let Ok(turn) = turn.try_lock() else { return false };
+        if turn.refused == account.refresh_token {
+            // Nothing is left but to stop it when its time has come.
+            return !serves_on(account);
+        }
         let pause = BACKGROUND_RETRY.saturating_mul(1 << turn.failures.saturating_sub(1).min(8));
         turn.failed_at.is_none_or(|at| at.elapsed() >= pause.min(BACKGROUND_RETRY_MAX))
     }
@@ -185,6 +211,26 @@ fn fresh(account: &Account) -> Option<Sensitive> {
 fn living(account: &Account) -> Option<Sensitive> {
     let lives = account.expires_at_ms.is_none_or(|end| end > now_ms());
     account.access_token.clone().filter(|_| lives)
+}
+
+/// Whether an account serves on whose refresh token was refused: as long as its access token surely lives.
+fn serves_on(account: &Account) -> bool {
+    account.expires_at_ms.is_some() && living(account).is_some()
+}
+
+/// An account's refresh token was refused for good: it stops, at once or with the end of its access token's life.
+fn end(turn: &mut Turn, account: &Account, refused: &Sensitive, message: &str, store: &Store) -> Error {
+    let noted = match serves_on(account) {
+        true => {
+            turn.refused = Some(refused.clone());
+            store.warn_of_account(&account.id, refused, message)
+        }
+        false => {
+            turn.refused = None;
+            store.mark_account_error(&account.id, refused, message)
+        }
+    };
+    noted.err().unwrap_or_else(|| Error::new(Kind::NoAccount, message))
 }
 
 fn refresh(
@@ -224,8 +270,18 @@ fn granted(
     if let Some(kept) = turn.unsaved.take().filter(|(spent, _)| spent == refresh_token) {
         return Ok(kept);
     }
+    let is_lost = |turn: &Turn| turn.unanswered.as_ref() == Some(refresh_token) || account.error_message == LOST;
+    if turn.refused.as_ref() == Some(refresh_token) {
+        let message = if is_lost(turn) { LOST } else { REFUSED };
+        return Err(end(turn, account, refresh_token, message, store));
+    }
     let body = oauth::refresh_request(refresh_token.expose());
-    let answer = upstream.fetch(&Call::json(token_url, &body, account.proxy.as_ref()), GRANT_BYTES_MAX)?;
+    let sent = upstream.exchange(&Call::json(token_url, &body, account.proxy.as_ref()), GRANT_BYTES_MAX);
+    // What stands before the endpoint may have lost its answer, too.
+    if sent.is_in_doubt || sent.answer.as_ref().is_ok_and(|answer| answer.status >= 500) {
+        turn.unanswered = Some(refresh_token.clone());
+    }
+    let answer = sent.answer?;
     match oauth::read_grant(answer.status, &answer.body) {
         Ok(grant) => {
             let pair = TokenPair {
@@ -237,9 +293,8 @@ fn granted(
             Ok((refresh_token.clone(), pair))
         }
         Err(Denial::InvalidGrant) => {
-            let message = "The refresh token is no longer valid: sign in again";
-            store.mark_account_error(&account.id, refresh_token, message)?;
-            Err(Error::new(Kind::NoAccount, message))
+            let message = if is_lost(turn) { LOST } else { REFUSED };
+            Err(end(turn, account, refresh_token, message, store))
         }
         Err(Denial::Other(reason)) => Err(Error::new(Kind::Upstream, format!("Token refresh failed: {reason}"))),
     }

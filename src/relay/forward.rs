@@ -10,7 +10,7 @@ use crate::claude::verdict::{self, Action, Facts, Verdict};
 use crate::claude::{headers, session};
 use crate::error::{Error, Kind, Result};
 use crate::model::time::now_ms;
-use crate::model::{Account, AccountEvent, AccountKind, ApiKey, Sensitive, rest};
+use crate::model::{Account, AccountKind, ApiKey, Sensitive, rest};
 use crate::store::Conversation;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -277,7 +277,7 @@ impl<'a> Course<'a> {
     fn note_end_of_sign_in(&self, relay: &Relay, account: &Account, error: &Error) {
         let now = relay.store.account_by_id(&account.id);
         if account.status != "error" && now.is_some_and(|now| now.status == "error") {
-            relay.standings.note(account, AccountEvent::new(now_ms(), "refresh_failed", error.message()));
+            relay.note_failed_refresh(account, error);
         }
     }
 

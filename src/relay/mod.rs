@@ -9,9 +9,11 @@ mod flights;
 mod forward;
 mod meter;
 mod models;
+mod names;
 mod notices;
 mod pace;
 mod permits;
+mod pooled;
 mod pricing;
 mod select;
 mod sign_in;
@@ -25,6 +27,7 @@ mod windows;
 pub use flights::{Boarded, Flight, Flights, SoFar};
 pub use forward::{Failover, Unserved};
 pub use meter::Answer;
+use notices::Reached;
 pub use notices::{NoticeFigures, NoticeTrial, Notices};
 pub use pace::Done;
 pub use standing::{Standing, Standings};
@@ -33,7 +36,7 @@ pub use trial::Trial;
 pub use upstream::Bounds;
 pub use watch::Departed;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::time::now_ms;
 use crate::model::{Account, AccountEvent, ApiKey, Spent};
 use crate::store::{Store, WindowUse};
@@ -115,7 +118,7 @@ impl Relay {
     /// The file of further roots cannot be used; the store's.
     pub fn new(store: Arc<Store>, settings: Settings) -> Result<Relay> {
         let upstream = Arc::new(Upstream::new(settings.bounds, settings.upstream_ca_file.as_deref())?);
-        let notices = Arc::new(Notices::new(Arc::clone(&upstream)));
+        let notices = Arc::new(Notices::new(Arc::clone(&upstream), Arc::clone(&store)));
         let standings = Arc::new(Standings::load(Arc::clone(&store), Arc::clone(&notices))?);
         let gate = Gate { prefix: settings.api_key_prefix.clone(), wait: settings.concurrency_wait, ..Gate::default() };
         Ok(Relay {
@@ -138,10 +141,10 @@ impl Relay {
     /// Why the caller is refused.
     pub fn admit(&self, ask: &Ask<'_>) -> std::result::Result<Caller, Refused> {
         let admitted = self.gate.admit(&self.store, ask);
-        if let Err(Refused::Budget { budget, current, limit, ends_at_ms }) = &admitted
+        if let Some(reached) = admitted.as_ref().err().and_then(Reached::of)
             && let Ok(key) = admit::identify(&self.store, &self.settings.api_key_prefix, ask.clear)
         {
-            self.notices.budget_reached(&key, (*budget, *current, *limit), *ends_at_ms);
+            self.notices.limit_reached(&key, &reached);
         }
         admitted
     }
@@ -197,27 +200,43 @@ impl Relay {
         let due = |account: &&Arc<Account>| self.credentials.is_due(account, now_ms);
         let accounts = self.store.accounts();
         let refreshed = accounts.iter().filter(due).filter(|account| {
-            let outcome = self.credentials.refresh_now(&account.id, &self.store, &self.upstream, token_url);
-            let event = match &outcome {
-                Ok(_) => AccountEvent::new(now_ms, "refresh", "The access token was refreshed"),
+            let outcome = self.credentials.refresh_now(&account.id, false, &self.store, &self.upstream, token_url);
+            match &outcome {
+                Ok(_) => {
+                    let event = AccountEvent::new(now_ms, "refresh", "The access token was refreshed");
+                    self.standings.note(account, event);
+                }
                 Err(error) => {
                     log::warn!("account {:?} was not refreshed ahead of time: {error}", account.name);
-                    AccountEvent::new(now_ms, "refresh_failed", error.message())
+                    self.note_failed_refresh(account, error);
                 }
-            };
-            self.standings.note(account, event);
+            }
             outcome.is_ok()
         });
         refreshed.count()
     }
 
-    /// Forgets conversations that are over, and accounts that are no more. Gives back how many conversations.
+    /// Notes in an account's history that it was not refreshed, or that it is stopped because it was not. `account` is the
+    /// account as it was before.
+    fn note_failed_refresh(&self, account: &Account, error: &Error) {
+        let now = self.store.account_by_id(&account.id);
+        let is_stopped = account.status != "error" && now.is_some_and(|now| now.status == "error");
+        // It has served on since its refresh token was refused, and that was told then.
+        let kind = if is_stopped && !account.error_message.is_empty() { "stopped" } else { "refresh_failed" };
+        let is_over = error.kind() == Kind::NoAccount;
+        let reason = is_over.then(|| standing::SIGN_IN_OVER.to_owned());
+        self.standings.note(account, AccountEvent { reason, ..AccountEvent::new(now_ms(), kind, error.message()) });
+    }
+
+    /// Forgets conversations that are over, accounts that are no more, and limits that were told of and begin anew. Gives
+    /// back how many conversations.
     ///
     /// # Errors
     /// The store's.
     pub fn prune(&self, now_ms: i64) -> Result<usize> {
         let accounts = self.store.accounts();
         self.standings.retain(|seq| accounts.iter().any(|account| account.seq == seq));
+        self.store.prune_told_limits(now_ms)?;
         self.store.prune_affinities(now_ms - affinity::LIFE_MS, affinity::AFFINITIES_MAX)
     }
 

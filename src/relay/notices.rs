@@ -1,11 +1,13 @@
 //! Telling an admin through a webhook what happened. A notice is put into a short queue and sent by a thread that lives only
 //! while something is to be sent: no request and no job ever waits for a webhook.
 
+use super::admit::Refused;
 use super::upstream::{Call, Upstream};
 use crate::error::Kind;
 use crate::model::notice::{Happening, Hook, Notice};
 use crate::model::time::{iso, now_ms};
 use crate::model::{Account, AccountEvent, ApiKey, Budget, cost};
+use crate::store::{Store, ToldLimit};
 use serde_json::json;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,9 +29,9 @@ const PAUSES: [Duration; 5] = [
 ];
 /// How often the thread looks up while it waits for a pause's end.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(250);
-/// Models without a price that are told of on one day, and budgets that are known to have been told of.
+/// Models without a price that are told of on one day, and limits that are remembered here as told.
 const MODELS_MAX: usize = 200;
-const BUDGETS_MAX: usize = 4000;
+const LIMITS_MAX: usize = 4000;
 
 /// What has become of the notices since the start.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +64,8 @@ pub struct NoticeTrial {
 
 struct Pending {
     notice: Notice,
+    /// What it says was reached, noted once the webhook has taken it.
+    limit: Option<ToldLimit>,
     tries: usize,
     due: Instant,
 }
@@ -72,8 +76,8 @@ struct State {
     waiting: VecDeque<Pending>,
     is_sending: bool,
     figures: NoticeFigures,
-    /// Budgets that were told of, by key and budget: the end of the span, and the limit.
-    budgets: HashMap<(i64, &'static str), (i64, i64)>,
+    /// Limits that were told of or are about to be, by key and name. The store knows those that were told before.
+    limits: HashMap<(i64, &'static str), ToldLimit>,
     /// Models that were told of on one local day.
     models: (i64, HashSet<String>),
 }
@@ -81,6 +85,7 @@ struct State {
 /// The queue and where it leads.
 pub struct Notices {
     upstream: Arc<Upstream>,
+    store: Arc<Store>,
     state: Mutex<State>,
 }
 
@@ -91,8 +96,8 @@ enum Next {
 }
 
 impl Notices {
-    pub(super) fn new(upstream: Arc<Upstream>) -> Notices {
-        Notices { upstream, state: Mutex::default() }
+    pub(super) fn new(upstream: Arc<Upstream>, store: Arc<Store>) -> Notices {
+        Notices { upstream, store, state: Mutex::default() }
     }
 
     /// Sends what comes from now on to another webhook, or to none. What waits goes there, too.
@@ -112,26 +117,27 @@ impl Notices {
         Some(self.send(&hook, notice))
     }
 
-    /// A key was refused for a budget. Told once a key, limit and span.
-    pub(super) fn budget_reached(
-        self: &Arc<Self>,
-        key: &ApiKey,
-        (budget, current, limit): (Budget, i64, i64),
-        ends_at_ms: Option<i64>,
-    ) {
+    /// A key was refused because a limit in money is reached. Told once a key, limit and span, also over a restart.
+    pub(super) fn limit_reached(self: &Arc<Self>, key: &ApiKey, reached: &Reached) {
+        let Reached { name, current, limit, ends_at_ms } = *reached;
+        let told = ToldLimit { key_seq: key.seq, name, allowed: limit, ends_at_ms };
         let mut state = self.lock();
-        let name = name_of(budget);
-        let span = (ends_at_ms.unwrap_or_default(), limit);
-        if !state.wants(Happening::BudgetReached) || state.budgets.get(&(key.seq, name)) == Some(&span) {
+        if !state.wants(Happening::BudgetReached) || state.limits.get(&(key.seq, name)) == Some(&told) {
             return;
         }
-        if state.budgets.len() >= BUDGETS_MAX {
-            state.budgets.clear();
+        if state.limits.len() >= LIMITS_MAX {
+            state.limits.clear();
         }
-        state.budgets.insert((key.seq, name), span);
+        state.limits.insert((key.seq, name), told.clone());
         drop(state);
+        // From here on this is the only request that asks.
+        match self.store.is_limit_told(&told) {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => log::warn!("whether a reached limit was told is not known, it is told: {error}"),
+        }
         let (used, allowed) = (cost::dollars_text(current), cost::dollars_text(limit));
-        self.raise(Notice {
+        let notice = Notice {
             event: Happening::BudgetReached,
             at_ms: now_ms(),
             account: None,
@@ -142,7 +148,8 @@ impl Notices {
                 "resetAt": ends_at_ms.map(iso),
             }),
             message: format!("Key {:?} has reached its {name} limit: {used} of {allowed}", key.name),
-        });
+        };
+        self.raise(notice, Some(told));
     }
 
     /// A model without a price was used on a local day. Told once a day.
@@ -158,7 +165,7 @@ impl Notices {
             return;
         }
         drop(state);
-        self.raise(Notice {
+        let notice = Notice {
             event: Happening::ModelUnpriced,
             at_ms: now_ms(),
             account: None,
@@ -168,7 +175,8 @@ impl Notices {
             message: format!(
                 "Model {model:?} has no price: its requests are counted and cost nothing until it has one"
             ),
-        });
+        };
+        self.raise(notice, None);
     }
 
     /// Something happened to an account.
@@ -189,23 +197,17 @@ impl Notices {
             (Happening::AccountRecovered, _) => (json!({}), format!("Account {name:?} is back")),
             _ => (json!({}), format!("The tokens of account {name:?} were not refreshed{said}")),
         };
-        self.raise(Notice {
-            event: happening,
-            at_ms: event.at_ms,
-            account: Some((account.id.clone(), name.clone())),
-            key: None,
-            model: None,
-            details,
-            message,
-        });
+        let account = Some((account.id.clone(), name.clone()));
+        let notice = Notice { event: happening, at_ms: event.at_ms, account, key: None, model: None, details, message };
+        self.raise(notice, None);
     }
 
-    fn raise(self: &Arc<Self>, notice: Notice) {
+    fn raise(self: &Arc<Self>, notice: Notice, limit: Option<ToldLimit>) {
         let mut state = self.lock();
         if !state.wants(notice.event) {
             return;
         }
-        state.push(Pending { notice, tries: 0, due: Instant::now() });
+        state.push(Pending { notice, limit, tries: 0, due: Instant::now() });
         if state.is_sending {
             return;
         }
@@ -254,6 +256,11 @@ impl Notices {
     }
 
     fn settle(&self, pending: Pending, tried: &NoticeTrial) {
+        if let Some(limit) = pending.limit.as_ref().filter(|_| tried.is_ok)
+            && let Err(error) = self.store.note_limit_told(limit)
+        {
+            log::warn!("a limit that was told of may be told of again after a restart: {error}");
+        }
         let mut state = self.lock();
         if tried.is_ok {
             state.figures.sent += 1;
@@ -319,12 +326,33 @@ impl State {
     }
 }
 
-fn name_of(budget: Budget) -> &'static str {
-    match budget {
-        Budget::Daily => "daily",
-        Budget::Weekly => "weekly",
-        Budget::Monthly => "monthly",
-        Budget::Total => "total",
+/// A limit in money that a key has reached, pico-dollars.
+pub(super) struct Reached {
+    name: &'static str,
+    current: i64,
+    limit: i64,
+    /// When a new span begins, Unix milliseconds; `None` = never.
+    ends_at_ms: Option<i64>,
+}
+
+impl Reached {
+    /// The limit that a request was refused for, if that was one in money.
+    pub(super) fn of(refused: &Refused) -> Option<Reached> {
+        match *refused {
+            Refused::Budget { budget, current, limit, ends_at_ms } => {
+                let name = match budget {
+                    Budget::Daily => "daily",
+                    Budget::Weekly => "weekly",
+                    Budget::Monthly => "monthly",
+                    Budget::Total => "total",
+                };
+                Some(Reached { name, current, limit, ends_at_ms })
+            }
+            Refused::WindowCost { current, limit, reset_at_ms } => {
+                Some(Reached { name: "window", current, limit, ends_at_ms: Some(reset_at_ms) })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -345,7 +373,7 @@ mod tests {
                 details: json!({}),
                 message: String::new(),
             };
-            state.push(Pending { notice, tries: 0, due: Instant::now() });
+            state.push(Pending { notice, limit: None, tries: 0, due: Instant::now() });
         }
         assert_eq!((state.waiting.len(), state.figures.dropped), (WAITING_MAX, 3));
         assert_eq!(state.waiting.front().map(|pending| pending.notice.at_ms), Some(3));

@@ -39,6 +39,6 @@ impl Relay {
     /// # Errors
     /// No such account; it has no refresh token; the token endpoint refused or could not be reached.
     pub fn refresh_account(&self, id: &str) -> Result<TokenPair> {
-        self.credentials.refresh_now(id, &self.store, &self.upstream, &self.settings.oauth_token_url)
+        self.credentials.refresh_now(id, true, &self.store, &self.upstream, &self.settings.oauth_token_url)
     }
 }

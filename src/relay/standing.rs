@@ -20,6 +20,9 @@ const WINDOWS_KEPT_EVERY_MS: i64 = 60_000;
 /// The windows that headroom is measured by.
 const MEASURED: [&str; 2] = ["5h", "7d"];
 
+/// The reason of a refresh that failed for good.
+pub(super) const SIGN_IN_OVER: &str = "sign_in_over";
+
 /// How one account stands.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
@@ -34,8 +37,17 @@ pub struct Standing {
     windows_kept_ms: i64,
     /// What an admin was told of it.
     down: Down,
-    /// Whether an admin was told that its refreshes fail.
-    is_refresh_told: bool,
+    /// What an admin was told of its refreshes.
+    refresh_told: RefreshTold,
+}
+
+/// What was told of failed refreshes, the worse the greater.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+enum RefreshTold {
+    #[default]
+    Nothing,
+    Failing,
+    Over,
 }
 
 /// Whether an account is out of service as a whole, the worse the greater.
@@ -81,11 +93,14 @@ impl Standing {
                 return Some(Happening::AccountRecovered);
             }
             "refresh" => {
-                self.is_refresh_told = false;
+                self.refresh_told = RefreshTold::Nothing;
                 return None;
             }
             "refresh_failed" => {
-                let is_news = !std::mem::replace(&mut self.is_refresh_told, true);
+                let is_over = event.reason.as_deref() == Some(SIGN_IN_OVER);
+                let worse = if is_over { RefreshTold::Over } else { RefreshTold::Failing };
+                let is_news = worse > self.refresh_told;
+                self.refresh_told = self.refresh_told.max(worse);
                 return is_news.then_some(Happening::RefreshFailed);
             }
             _ => return None,

@@ -1,22 +1,20 @@
 //! The one owner of the HTTP client: its agents, proxies, roots, bounds and errors. Nothing else knows ureq.
 
+use super::names::{CachedNames, Names};
+use super::pooled::{self, PooledConnector};
 use super::watch::{ClientLeft, Departed, Watch, WatchConnector, under};
 use crate::claude::headers::Field;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Proxy, Sensitive};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use ureq::http;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    ConnectProxyConnector, Connector, NextTimeout, RustlsConnector, SocksConnector, TcpConnector,
-};
-use ureq::{Agent, Timeout};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector, SocksConnector, TcpConnector};
+use ureq::{Agent, ProxyProtocol, Timeout};
 
 /// Proxies whose agents are kept. Past that the oldest goes; its connections end with their requests.
 const AGENTS_MAX: usize = 256;
@@ -31,15 +29,11 @@ const OUTPUT_BUFFER_BYTES: usize = 16 * 1024;
 const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 /// A whole exchange with a token endpoint or a price list.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a name's addresses are believed.
-const RESOLVED_FOR: Duration = Duration::from_secs(60);
-/// Names whose addresses are remembered.
-const RESOLVED_MAX: usize = 64;
 
 /// How long each part of an exchange may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Making a connection, with proxy and TLS.
+    /// Finding an address; and then making a connection, with proxy and TLS.
     pub connect: Duration,
     /// From the request's last byte to the answer's head.
     pub first_byte: Duration,
@@ -193,6 +187,14 @@ pub(super) struct Fetched {
     pub(super) body: Vec<u8>,
 }
 
+/// What came of a request that must not be made twice for nothing.
+pub(super) struct Exchange {
+    /// The answer.
+    pub(super) answer: Result<Fetched>,
+    /// Whether the other side may have served a try of it whose answer never came.
+    pub(super) is_in_doubt: bool,
+}
+
 /// The HTTP client.
 pub(super) struct Upstream {
     agents: Mutex<Vec<(Option<Proxy>, Agent)>>,
@@ -219,10 +221,8 @@ impl Upstream {
     /// # Errors
     /// No answer came; the client has left.
     pub(super) fn open(&self, call: &Call<'_>, departed: Option<Departed>) -> Result<Opened> {
-        let agent = self.agent(call.proxy)?;
         let watch = Watch { departed, deadline: Instant::now() + self.bounds.total };
-        let request = build(call, call.body.unwrap_or_default())?;
-        let response = under(&watch, || agent.run(request)).map_err(translate)?;
+        let response = under(&watch, || self.run(call, None))?;
         let (head, body) = response.into_parts();
         Ok(Opened {
             status: head.status.as_u16(),
@@ -242,18 +242,19 @@ impl Upstream {
         self.fetch_within(call, bytes_max, FETCH_TIMEOUT)
     }
 
+    /// The same; also tells whether it may have been served unseen.
+    pub(super) fn exchange(&self, call: &Call<'_>, bytes_max: u64) -> Exchange {
+        let answer = self.fetch(call, bytes_max);
+        let is_in_doubt = pooled::is_in_doubt(answer.is_ok());
+        Exchange { answer, is_in_doubt }
+    }
+
     /// The same within a time of the caller's own.
     ///
     /// # Errors
     /// As for [`Upstream::fetch`].
     pub(super) fn fetch_within(&self, call: &Call<'_>, bytes_max: u64, time_max: Duration) -> Result<Fetched> {
-        let agent = self.agent(call.proxy)?;
-        let limit = Some(time_max);
-        let response = match call.body {
-            Some(body) => agent.run(agent.configure_request(build(call, body)?).timeout_global(limit).build()),
-            None => agent.run(agent.configure_request(build(call, ())?).timeout_global(limit).build()),
-        };
-        let response = response.map_err(translate)?;
+        let response = self.run(call, Some(time_max))?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         response
@@ -266,6 +267,20 @@ impl Upstream {
             return Err(Error::new(Kind::Upstream, format!("the answer is larger than {bytes_max} bytes")));
         }
         Ok(Fetched { status, body })
+    }
+
+    /// Sends a request, and once more on a fresh connection if the one from the pool turns out to be closed.
+    fn run(&self, call: &Call<'_>, time_max: Option<Duration>) -> Result<http::Response<ureq::Body>> {
+        pooled::begin();
+        let agent = self.agent(call.proxy)?;
+        let sent = match send(&agent, call, time_max, false)? {
+            Err(error) if pooled::was_closed_before(&error) => {
+                log::debug!("a pooled connection was closed, the request goes out on a fresh one: {error}");
+                send(&agent, call, time_max, true)?
+            }
+            sent => sent,
+        };
+        sent.map_err(translate)
     }
 
     /// The agent of a proxy. A proxy that cannot be used is an error, never a direct connection.
@@ -284,6 +299,8 @@ impl Upstream {
 
     fn new_agent(&self, proxy: Option<&Proxy>) -> Result<Agent> {
         let proxy = proxy.map(ureq_proxy).transpose()?;
+        let is_tunnel = |proxy: &ureq::Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
+        let has_tunnel = proxy.as_ref().is_some_and(is_tunnel);
         let config = Agent::config_builder()
             // Not from the environment: only the account decides.
             .proxy(proxy)
@@ -298,6 +315,8 @@ impl Upstream {
             .max_idle_connections(IDLE_CONNECTIONS_MAX)
             .max_idle_connections_per_host(IDLE_CONNECTIONS_MAX)
             .max_idle_age(IDLE_AGE)
+            // ureq measures the lookup of the upstream's name by itself; that of a proxy's is a part of connecting.
+            .timeout_resolve(Some(self.bounds.connect))
             .timeout_connect(Some(self.bounds.connect))
             .timeout_send_request(Some(SEND_TIMEOUT))
             .timeout_send_body(Some(SEND_TIMEOUT))
@@ -309,9 +328,33 @@ impl Upstream {
                 .chain(ConnectProxyConnector::default())
                 .chain(TcpConnector::default())
                 .chain(WatchConnector { idle: self.bounds.idle })
-                .chain(RustlsConnector::default());
+                .chain(RustlsConnector::default())
+                .chain(PooledConnector { has_tunnel });
         Ok(Agent::with_parts(config, chain, CachedNames(Arc::clone(&self.names))))
     }
+}
+
+/// Sends a request; on a fresh connection if that is wanted. The inner error is the client's own.
+fn send(
+    agent: &Agent,
+    call: &Call<'_>,
+    time_max: Option<Duration>,
+    is_fresh: bool,
+) -> Result<std::result::Result<http::Response<ureq::Body>, ureq::Error>> {
+    // No connection of the pool is young enough for a request that asks for age 0.
+    let age = if is_fresh { Duration::ZERO } else { IDLE_AGE };
+    let is_plain = time_max.is_none() && !is_fresh;
+    Ok(match call.body {
+        Some(body) if is_plain => agent.run(build(call, body)?),
+        Some(body) => {
+            let request = agent.configure_request(build(call, body)?);
+            agent.run(request.timeout_global(time_max).max_idle_age(age).build())
+        }
+        None => {
+            let request = agent.configure_request(build(call, ())?);
+            agent.run(request.timeout_global(time_max).max_idle_age(age).build())
+        }
+    })
 }
 
 fn build<B>(call: &Call<'_>, body: B) -> Result<http::Request<B>> {
@@ -331,7 +374,7 @@ fn build<B>(call: &Call<'_>, body: B) -> Result<http::Request<B>> {
 
 fn ureq_proxy(proxy: &Proxy) -> Result<ureq::Proxy> {
     let bad = |error: ureq::Error| Error::from_source(Kind::Upstream, "The account's proxy is not usable", error);
-    let protocol = ureq::ProxyProtocol::try_from(proxy.scheme.as_str()).map_err(bad)?;
+    let protocol = ProxyProtocol::try_from(proxy.scheme.as_str()).map_err(bad)?;
     let host = if proxy.host.contains(':') { format!("[{}]", proxy.host) } else { proxy.host.clone() };
     let mut builder = ureq::Proxy::builder(protocol).host(&host).port(proxy.port);
     if let Some(username) = &proxy.username {
@@ -369,6 +412,7 @@ fn translate(error: ureq::Error) -> Error {
             (Kind::ClientGone, "The client has left")
         }
         ureq::Error::Timeout(Timeout::Connect) => (Kind::UpstreamTimeout, "Connection timed out to Claude API server"),
+        ureq::Error::Timeout(Timeout::Resolve) => (Kind::UpstreamTimeout, "Unable to resolve Claude API hostname"),
         ureq::Error::Timeout(_) => (Kind::UpstreamTimeout, "Request timeout"),
         ureq::Error::HostNotFound => (Kind::Upstream, "Unable to resolve Claude API hostname"),
         ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
@@ -388,48 +432,39 @@ fn translate(error: ureq::Error) -> Error {
     Error::from_source(kind, message, error)
 }
 
-/// Addresses that were looked up lately: ureq asks before every request, also when a pooled connection serves it.
-#[derive(Debug, Default)]
-struct Names {
-    known: Mutex<HashMap<String, (Instant, Vec<std::net::SocketAddr>)>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[derive(Debug)]
-struct CachedNames(Arc<Names>);
-
-impl Resolver for CachedNames {
-    fn resolve(
-        &self,
-        uri: &http::Uri,
-        _: &ureq::config::Config,
-        _: NextTimeout,
-    ) -> std::result::Result<ResolvedSocketAddrs, ureq::Error> {
-        let host = uri.host().ok_or(ureq::Error::HostNotFound)?.trim_matches(['[', ']']);
-        let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
-            Some("https") => 443,
-            Some("socks5" | "socks5h") => 1080,
-            _ => 80,
+    #[test]
+    fn a_name_that_is_not_found_in_time_ends_a_request_on_every_way() {
+        let bound = Duration::from_millis(200);
+        let long = Duration::from_secs(60);
+        let bounds = Bounds { connect: bound, first_byte: long, idle: long, total: long };
+        let hanging = Names::looked_up(|_, _| {
+            std::thread::sleep(Duration::from_secs(60));
+            Vec::new()
         });
-        let key = format!("{host}:{port}");
-        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = known.get(&key).filter(|(at, _)| at.elapsed() < RESOLVED_FOR).map(|(_, found)| found.clone());
-        drop(known);
-        let found = match fresh {
-            Some(found) => found,
-            None => {
-                let found: Vec<_> = (host, port).to_socket_addrs().map_err(|_| ureq::Error::HostNotFound)?.collect();
-                known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-                if known.len() >= RESOLVED_MAX {
-                    known.clear();
-                }
-                known.insert(key, (Instant::now(), found.clone()));
-                found
-            }
-        };
-        let mut addresses = self.empty();
-        for address in found.into_iter().take(16) {
-            addresses.push(address);
+        let upstream = Upstream { names: Arc::new(hanging), ..Upstream::new(bounds, None).unwrap() };
+        for scheme in [None, Some("socks5"), Some("socks5h"), Some("http"), Some("https")] {
+            let proxy = scheme.map(|scheme| Proxy {
+                scheme: scheme.to_owned(),
+                host: "proxy.test".to_owned(),
+                port: 1080,
+                username: None,
+                password: None,
+            });
+            let call = Call::post("https://slow.test/v1/messages".to_owned(), Vec::new(), b"{}", proxy.as_ref());
+            let start = Instant::now();
+            let kind = upstream.open(&call, None).err().map(|error| error.kind());
+            assert_eq!(kind, Some(Kind::UpstreamTimeout), "{scheme:?}");
+            assert!((bound..Duration::from_secs(5)).contains(&start.elapsed()), "{scheme:?} {:?}", start.elapsed());
         }
-        if addresses.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(addresses) }
+        let departed: Departed = Arc::new(|| true);
+        let bounds = Bounds { connect: long, ..bounds };
+        let patient = Upstream { names: upstream.names, ..Upstream::new(bounds, None).unwrap() };
+        let call = Call::post("https://slow.test/v1/messages".to_owned(), Vec::new(), b"{}", None);
+        let kind = patient.open(&call, Some(departed)).err().map(|error| error.kind());
+        assert_eq!(kind, Some(Kind::ClientGone));
     }
 }

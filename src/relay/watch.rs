@@ -12,7 +12,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 use ureq::{Error, Timeout};
 
 /// How long one step waits: the longest that a client's leaving goes unnoticed.
-const STEP: Duration = Duration::from_millis(500);
+pub(super) const STEP: Duration = Duration::from_millis(500);
 
 /// Answers whether whoever waits for this request has left.
 pub type Departed = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -67,7 +67,7 @@ impl<In: Transport> Connector<In> for WatchConnector {
     type Out = Watched<In>;
 
     fn connect(&self, _: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Ok(chained.map(|inner| Watched { inner, idle: self.idle, is_probed: false }))
+        Ok(chained.map(|inner| Watched { inner, idle: self.idle }))
     }
 }
 
@@ -76,8 +76,6 @@ impl<In: Transport> Connector<In> for WatchConnector {
 pub(super) struct Watched<In> {
     inner: In,
     idle: Duration,
-    /// Whether the pool has asked `is_open` since the last read.
-    is_probed: bool,
 }
 
 impl<In: Transport> Transport for Watched<In> {
@@ -90,7 +88,6 @@ impl<In: Transport> Transport for Watched<In> {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.is_probed = false;
         // Where ureq itself sets no bound, it is reading a body: what bounds that is silence.
         let (bound, reason) = if timeout.after.is_not_happening() {
             (self.idle, Timeout::RecvBody)
@@ -112,11 +109,6 @@ impl<In: Transport> Transport for Watched<In> {
     }
 
     fn is_open(&mut self) -> bool {
-        // ureq asks when a connection is given back and again before it is used; the second answer is the one that counts.
-        if !self.is_probed {
-            self.is_probed = true;
-            return true;
-        }
         self.inner.is_open()
     }
 
@@ -125,7 +117,8 @@ impl<In: Transport> Transport for Watched<In> {
     }
 }
 
-fn look_up() -> Result<(), Error> {
+/// Fails when the current thread's request is not worth any more waiting.
+pub(super) fn look_up() -> Result<(), Error> {
     CURRENT.with_borrow(|current| {
         let Some(watch) = current else { return Ok(()) };
         if watch.departed.as_ref().is_some_and(|departed| departed()) {

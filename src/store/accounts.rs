@@ -163,6 +163,20 @@ impl Store {
         self.reload_roster(&db)
     }
 
+    /// Notes what will stop an account at the end of its access token's life. It serves until then. An account that has
+    /// another refresh token by now is left alone.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn warn_of_account(&self, id: &str, refused: &Sensitive, message: &str) -> Result<()> {
+        let db = self.write();
+        if !self.has_refresh_token(id, refused) {
+            return Ok(());
+        }
+        db.execute("UPDATE accounts SET error_message = ?2 WHERE id = ?1 AND status <> 'error'", [id, message])?;
+        self.reload_roster(&db)
+    }
+
     /// Stops an account until an admin acts.
     ///
     /// # Errors

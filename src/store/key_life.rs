@@ -100,10 +100,12 @@ impl Store {
             [until_ms, now_ms()],
         )?;
         if purged > 0 {
-            transaction.execute(
-                "DELETE FROM key_windows WHERE key_seq IN (SELECT seq FROM api_keys WHERE purged_at_ms IS NOT NULL)",
-                [],
-            )?;
+            for table in ["key_windows", "told_limits"] {
+                let sql = format!(
+                    "DELETE FROM {table} WHERE key_seq IN (SELECT seq FROM api_keys WHERE purged_at_ms IS NOT NULL)"
+                );
+                transaction.execute(&sql, [])?;
+            }
         }
         transaction.commit()?;
         Ok(purged)

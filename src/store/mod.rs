@@ -27,6 +27,7 @@ mod settings;
 mod snapshot;
 mod spool;
 mod standings;
+mod told_limits;
 mod usage;
 mod windows;
 
@@ -46,6 +47,7 @@ pub use settings::{SettingChange, kept_setting};
 pub use snapshot::{Backup, Snapshot};
 pub use spool::Spool;
 pub use standings::{Affinity, Conversation, Standings};
+pub use told_limits::ToldLimit;
 pub use usage::{KeyUsage, KeysUsage, Period};
 pub use windows::WindowUse;
 

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/0008_key_sums.sql"),
     include_str!("../../schema/0009_imported_keys.sql"),
     include_str!("../../schema/0010_settings.sql"),
+    include_str!("../../schema/0011_told_limits.sql"),
 ];
 
 /// The newest schema that this program knows.

@@ -27,6 +27,7 @@ mod moving_out;
 mod oauth;
 mod overload;
 mod pages;
+mod pooled;
 mod prices;
 mod proxies;
 mod relaying;

@@ -54,7 +54,10 @@ fn pass(client: TcpStream, config: Arc<rustls::ServerConfig>, upstream: SocketAd
             Err(error) => return Err(error),
         }
         match server.read(&mut piece) {
-            Ok(0) => return Ok(()),
+            Ok(0) => {
+                client.conn.send_close_notify();
+                return client.flush();
+            }
             Ok(length) => client.write_all(&piece[..length])?,
             Err(error) if is_pause(&error) => {}
             Err(error) => return Err(error),

@@ -2,7 +2,7 @@
 
 use crate::harness::client::Connection;
 use crate::harness::relay::Start;
-use crate::harness::upstream::{Step, json};
+use crate::harness::upstream::{Received, Step, json, send};
 use crate::harness::{Relay, Upstream, eventually};
 use crate::samples::{REQUEST, message};
 use claude_relay::model::time::now_ms;
@@ -75,6 +75,13 @@ fn account(relay: &Relay) -> Value {
     relay.admin("GET", "/admin/claude-accounts", &Value::Null).json()["data"][0].clone()
 }
 
+/// Kinds and messages of what happened to an account, newest first.
+fn history(relay: &Relay, id: &str) -> Vec<(String, String)> {
+    let events = relay.admin("GET", &format!("/admin/claude-accounts/{id}/events"), &Value::Null).json();
+    let text = |event: &Value, member: &str| event[member].as_str().unwrap().to_owned();
+    events["data"].as_array().unwrap().iter().map(|event| (text(event, "kind"), text(event, "message"))).collect()
+}
+
 #[test]
 fn a_kill_at_any_moment_of_many_refreshes_never_loses_the_account() {
     let endpoint: Arc<Mutex<Endpoint>> = Arc::default();
@@ -140,11 +147,7 @@ fn a_token_near_its_end_is_refreshed_in_the_background_and_failures_are_in_the_h
     let id = add_account(&relay, now_ms() + 120_000)["id"].as_str().unwrap().to_owned();
     let bad = relay.add_account(&value!({ "name": "b",
         "claudeAiOauth": { "accessToken": "access-0", "refreshToken": "refresh-77", "expiresAt": now_ms() + 120_000 } }));
-    let kinds = |id: &str| {
-        let events = relay.admin("GET", &format!("/admin/claude-accounts/{id}/events"), &Value::Null).json();
-        let kinds = events["data"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap().to_owned());
-        kinds.collect::<Vec<_>>()
-    };
+    let kinds = |id: &str| history(&relay, id).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>();
     let deadline = std::time::Instant::now() + Duration::from_secs(45);
     while endpoint.lock().unwrap().grants == 0 && std::time::Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(200));
@@ -154,4 +157,119 @@ fn a_token_near_its_end_is_refreshed_in_the_background_and_failures_are_in_the_h
     eventually("and of the other one that it failed", || {
         kinds(bad["id"].as_str().unwrap()).first().is_some_and(|kind| kind == "refresh_failed")
     });
+}
+
+const LOST: &str =
+    "The refresh token is no longer valid, probably because the answer to an earlier refresh was lost: sign in again";
+
+/// An API, and a token endpoint that spends a refresh token at its first use and loses the answer to the first request.
+fn losing(answer: fn() -> Vec<Step>) -> Upstream {
+    let is_spent = Mutex::new(false);
+    Upstream::start(move |request| {
+        if request.target != "/token" {
+            return json(200, &message("m", 1, 1));
+        }
+        match std::mem::replace(&mut *is_spent.lock().unwrap(), true) {
+            false => answer(),
+            true => json(400, r#"{"error":"invalid_grant"}"#),
+        }
+    })
+}
+
+fn asked_for_tokens(upstream: &Upstream) -> usize {
+    upstream.received().iter().filter(|request| request.target == "/token").count()
+}
+
+fn aim(relay: &Relay, hook: &Upstream) {
+    let webhook = value!({ "webhook": { "url": format!("http://{}/", hook.address) } });
+    assert_eq!(relay.admin("PUT", "/admin/settings", &webhook).status, 200);
+}
+
+/// Events and messages that a webhook was told.
+fn told(hook: &Upstream) -> Vec<(String, String)> {
+    let text = |event: &Value, member: &str| event[member].as_str().unwrap().to_owned();
+    hook.received().iter().map(Received::json).map(|event| (text(&event, "event"), text(&event, "message"))).collect()
+}
+
+#[test]
+fn a_refresh_whose_answer_is_lost_is_tried_once_more_and_the_old_token_serves_to_its_end() {
+    let endings: [fn() -> Vec<Step>; 4] = [
+        || vec![Step::Close],
+        || vec![Step::Reset],
+        || vec![send("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"access_tok"), Step::Close],
+        || json(502, "<html>"),
+    ];
+    let one = |ending: fn() -> Vec<Step>| {
+        let (upstream, hook) = (losing(ending), Upstream::start(|_| json(204, "")));
+        let relay = start(&upstream).run();
+        aim(&relay, &hook);
+        let end = now_ms() + 12_000;
+        let id = add_account(&relay, end)["id"].as_str().unwrap().to_owned();
+        let key = relay.add_key("k");
+        // Lost; refused five seconds later; not sent again.
+        for expected in [1, 2, 2] {
+            assert_eq!(relay.message(&key, REQUEST).status, 200);
+            assert_eq!(upstream.received().last().unwrap().field("authorization"), Some("Bearer access-0"));
+            assert_eq!(asked_for_tokens(&upstream), expected);
+            assert_eq!(account(&relay)["status"], "active");
+            let said = if expected == 1 { "" } else { LOST };
+            assert_eq!(account(&relay)["errorMessage"], said);
+            if now_ms() < end - 6000 {
+                std::thread::sleep(Duration::from_millis(5100));
+            }
+        }
+        std::thread::sleep(Duration::from_millis(u64::try_from(end + 300 - now_ms()).unwrap()));
+        eventually("the refusal is over five seconds ago", || relay.message(&key, REQUEST).status == 503);
+        assert_eq!((asked_for_tokens(&upstream), &account(&relay)["status"]), (2, &value!("error")));
+        assert_eq!(account(&relay)["errorMessage"], LOST);
+        assert_eq!(history(&relay, &id)[0], ("stopped".to_owned(), LOST.to_owned()));
+        eventually("the stop is told", || {
+            told(&hook)
+                .contains(&("account.down".to_owned(), format!("Account \"a\" is stopped until an admin acts: {LOST}")))
+        });
+        // A new sign-in ends it.
+        let tokens = value!({ "claudeAiOauth":
+            { "accessToken": "access-9", "refreshToken": "refresh-9", "expiresAt": now_ms() + 3_600_000 } });
+        assert_eq!(relay.admin("PUT", &format!("/admin/claude-accounts/{id}"), &tokens).status, 200);
+        assert_eq!(relay.message(&key, REQUEST).status, 200);
+        assert_eq!((&account(&relay)["status"], &account(&relay)["errorMessage"]), (&value!("active"), &value!("")));
+    };
+    std::thread::scope(|scope| endings.map(|ending| scope.spawn(move || one(ending))).map(|one| one.join().unwrap()));
+}
+
+#[test]
+fn the_background_tells_of_a_lost_answer_and_of_its_end_and_a_dead_token_stops_at_once() {
+    let (upstream, hook) = (losing(|| vec![Step::Reset]), Upstream::start(|_| json(204, "")));
+    let relay = start(&upstream).run();
+    aim(&relay, &hook);
+    let id = add_account(&relay, now_ms() + 150_000)["id"].as_str().unwrap().to_owned();
+    let deadline = std::time::Instant::now() + Duration::from_secs(90);
+    while asked_for_tokens(&upstream) < 2 && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let expected = |message: &str| format!("The tokens of account \"a\" were not refreshed: {message}");
+    let reset = "Connection reset by Claude API server";
+    eventually("both are told", || {
+        let messages: Vec<String> = told(&hook).into_iter().map(|(_, message)| message).collect();
+        messages == [expected(reset), expected(LOST)]
+    });
+    let failed = |message: &str| ("refresh_failed".to_owned(), message.to_owned());
+    assert_eq!(history(&relay, &id), [failed(LOST), failed(reset)]);
+    let key = relay.add_key("k");
+    assert_eq!(relay.message(&key, REQUEST).status, 200, "the old token lives");
+    // By hand it is tried again, and refused again.
+    let refreshed = relay.admin("POST", &format!("/admin/claude-accounts/{id}/refresh"), &Value::Null);
+    assert_eq!((refreshed.status, refreshed.json()["message"].clone()), (400, value!(LOST)));
+    assert_eq!((asked_for_tokens(&upstream), &account(&relay)["status"]), (3, &value!("active")));
+    // Both tokens are refused: nothing is left to wait for.
+    let revoking = Upstream::start(|request| match request.target.as_str() {
+        "/token" => json(400, r#"{"error":"invalid_grant"}"#),
+        _ => json(401, r#"{"type":"error","error":{"type":"authentication_error","message":"no"}}"#),
+    });
+    let relay = start(&revoking).run();
+    add_account(&relay, now_ms() + 3_600_000);
+    let key = relay.add_key("k");
+    assert_ne!(relay.message(&key, REQUEST).status, 200);
+    assert_eq!(account(&relay)["status"], "error");
+    assert_eq!(account(&relay)["errorMessage"], "The refresh token is no longer valid: sign in again");
 }

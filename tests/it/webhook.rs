@@ -127,6 +127,79 @@ fn budgets_and_models_without_a_price_are_told_once() {
 }
 
 #[test]
+fn a_limit_that_was_told_of_is_told_again_when_its_span_is_over_and_not_when_the_relay_restarts() {
+    let hook = Upstream::start(|_| json(204, ""));
+    let upstream = upstream(&Arc::new(AtomicU16::new(200)), "claude-sonnet-4-5");
+    let start = || Start::new().upstream(&upstream).with("CLEANUP_INTERVAL", "1000");
+    let relay = start().run();
+    relay.add_api_key_account("first", "sk-1");
+    aim(&relay, &hook, &value!({}));
+    let limits = [
+        ("daily", value!({ "name": "daily", "dailyCostLimit": 1 })),
+        ("total", value!({ "name": "total", "totalCostLimit": 1 })),
+        ("window", value!({ "name": "window", "rateLimitWindow": 60, "tokenLimit": 0, "rateLimitCost": 1 })),
+    ];
+    let keys = limits.map(|(name, body)| (name, relay.add_key_with(&body)));
+    let told = |hook: &Upstream| {
+        let events = events(hook);
+        let limits = named(&events, "key.budget_reached").into_iter();
+        let mut limits: Vec<String> =
+            limits.map(|event| event["details"]["limit"].as_str().unwrap().to_owned()).collect();
+        limits.sort_unstable();
+        limits
+    };
+    for (name, key) in &keys {
+        assert_eq!(relay.message(key, REQUEST).status, 200, "{name}");
+        for _ in 0..2 {
+            assert_eq!(relay.message(key, REQUEST).status, 429, "{name}");
+        }
+    }
+    eventually("all are told", || figures(&relay)["sent"] == 3);
+    assert_eq!(told(&hook), ["daily", "total", "window"]);
+    let window = events(&hook).into_iter().find(|event| event["details"]["limit"] == "window").unwrap();
+    assert_eq!((&window["key"]["name"], &window["details"]["allowed"]), (&value!("window"), &value!(1.0)));
+    assert!(window["details"]["resetAt"].is_string() && window["details"]["used"].as_f64().unwrap() > 3.0);
+    assert!(window["message"].as_str().unwrap().starts_with("Key \"window\" has reached its window limit: $3."));
+
+    let relay = relay.kill_and_restart(start());
+    for (name, key) in &keys {
+        assert_eq!(relay.message(key, REQUEST).status, 429, "{name}");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(told(&hook).len(), 3, "nothing is told twice");
+    assert_eq!(relay.count("SELECT count(*) FROM told_limits"), 3);
+
+    // As if a day had gone by.
+    let db = rusqlite::Connection::open(relay.database()).unwrap();
+    db.execute("UPDATE told_limits SET ends_at_ms = ends_at_ms - 86400000", []).unwrap();
+    let left = "SELECT count(*) FROM told_limits";
+    eventually("what has an end and is over is forgotten", || relay.count(left) == 1);
+    let relay = relay.kill_and_restart(start());
+    for (name, key) in &keys {
+        assert_eq!(relay.message(key, REQUEST).status, 429, "{name}");
+    }
+    eventually("a new day's is told", || figures(&relay)["sent"] == 2);
+    assert_eq!(told(&hook), ["daily", "daily", "total", "window", "window"]);
+}
+
+#[test]
+fn a_limit_that_the_webhook_did_not_take_is_told_after_a_restart() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let up = Arc::clone(&is_up);
+    let hook = Upstream::start(move |_| json(if up.load(Ordering::Relaxed) { 204 } else { 500 }, ""));
+    let upstream = upstream(&Arc::new(AtomicU16::new(200)), "claude-sonnet-4-5");
+    let (relay, _) = Relay::with_upstream(&upstream);
+    aim(&relay, &hook, &value!({}));
+    let poor = relay.add_key_with(&value!({ "name": "poor", "monthlyCostLimit": 1 }));
+    assert_eq!([relay.message(&poor, REQUEST).status, relay.message(&poor, REQUEST).status], [200, 429]);
+    eventually("it was not taken", || figures(&relay)["lastError"] == "The webhook answered with status 500");
+    let relay = relay.kill_and_restart(Start::new().upstream(&upstream));
+    is_up.store(true, Ordering::Relaxed);
+    assert_eq!(relay.message(&poor, REQUEST).status, 429);
+    eventually("it is told", || figures(&relay)["sent"] == 1);
+}
+
+#[test]
 fn a_refresh_token_that_is_refused_is_told_and_events_that_are_not_chosen_are_not() {
     let hook = Upstream::start(|_| json(200, "{}"));
     let upstream = Upstream::start(|_| json(400, r#"{"error":"invalid_grant"}"#));

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -82,6 +82,8 @@ type Script = dyn Fn(&Received) -> Vec<Step> + Send + Sync;
 pub struct Upstream {
     pub address: SocketAddr,
     pub received: Arc<Mutex<Vec<Received>>>,
+    /// How often somebody has connected.
+    pub connections: Arc<AtomicUsize>,
     is_stopped: Arc<AtomicBool>,
 }
 
@@ -93,7 +95,8 @@ impl Upstream {
         let received = Arc::new(Mutex::new(Vec::new()));
         let is_stopped = Arc::new(AtomicBool::new(false));
         let script: Arc<Script> = Arc::new(script);
-        let (log, stopped) = (Arc::clone(&received), Arc::clone(&is_stopped));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (log, stopped, count) = (Arc::clone(&received), Arc::clone(&is_stopped), Arc::clone(&connections));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::Relaxed) {
@@ -101,11 +104,12 @@ impl Upstream {
                 }
                 let (script, log) = (Arc::clone(&script), Arc::clone(&log));
                 if let Ok(stream) = stream {
+                    count.fetch_add(1, Ordering::Relaxed);
                     std::thread::spawn(move || drop(serve(stream, &*script, &log)));
                 }
             }
         });
-        Upstream { address, received, is_stopped }
+        Upstream { address, received, connections, is_stopped }
     }
 
     /// The messages URL of this upstream.
