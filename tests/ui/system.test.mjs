@@ -39,6 +39,18 @@ for (const look of [
   })
 }
 
+test('what the relay checks and does is told in the language of the page', async () => {
+  const page = await openPage(browser, relay, { locale: 'zh-CN' })
+  await page.visit('/web/system')
+  const line = (name) => page.getByRole('listitem').filter({ hasText: name })
+  await line('创建快照').getByText('已完成。').waitFor()
+  await line('账户').getByText('1 个中有 1 个可用。').waitFor()
+  await line('账本').getByText('没有待写入的记录。').waitFor()
+  const health = page.locator('section').filter({ has: page.getByRole('heading', { name: '健康状况' }) })
+  assert.doesNotMatch(await health.textContent(), /[a-z]{3}/i)
+  await page.finish()
+})
+
 test('a backup is made under a passphrase and brings everything back elsewhere', async (t) => {
   const page = await openPage(browser, relay)
   await page.visit('/web/system/backup')
