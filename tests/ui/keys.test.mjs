@@ -200,7 +200,7 @@ test('the first load stays small', async () => {
     sizes.set(url.pathname, Number((await response.allHeaders())['content-length'] ?? 0))
   })
   await page.visit('/web')
-  await page.getByRole('heading', { name: 'Use and cost' }).waitFor()
+  await page.getByRole('heading', { name: 'Usage and cost' }).waitFor()
   await page.waitForTimeout(300)
   const total = [...sizes.values()].reduce((sum, size) => sum + size, 0)
   console.log(`first load: ${(total / 1000).toFixed(1)} kB in ${sizes.size} files`)

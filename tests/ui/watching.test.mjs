@@ -43,7 +43,7 @@ test('a stream appears by itself while it runs, and is ended from the page', asy
   const line = page.getByRole('row', { name: /Ann/ })
   await line.getByText('Partial').waitFor()
   await line.getByRole('button').click()
-  await page.getByRole('dialog', { name: 'Request' }).getByText('not whole: it was cut off').waitFor()
+  await page.getByRole('dialog', { name: 'Request' }).getByText('incomplete: it was cut off').waitFor()
   await page.finish()
 })
 
@@ -79,7 +79,7 @@ test('one range rules every figure, and each chart has its table', async () => {
 test('the ledger is filtered by what stands in the address, and downloaded', async () => {
   const page = await openPage(browser, relay)
   await page.visit('/web/requests?status=ok')
-  await page.getByRole('row', { name: /Whole/ }).first().waitFor()
+  await page.getByRole('row', { name: /Complete/ }).first().waitFor()
   assert.equal(await page.getByRole('row', { name: /Partial/ }).count(), 0)
   await page.getByLabel('Model', { exact: true }).fill('claude-of-nowhere')
   await page.keyboard.press('Tab')
