@@ -51,11 +51,12 @@ export async function startUpstream() {
   const upstream = { next: null, token: null, received: [], url: '', close: null }
   const server = http.createServer((request, response) => {
     const parts = []
+    const port = request.socket.remotePort
     request.on('data', (part) => parts.push(part))
     request.on('end', () => {
       const text = Buffer.concat(parts).toString()
       const body = text ? JSON.parse(text) : null
-      upstream.received.push({ method: request.method, url: request.url, headers: request.headers, body })
+      upstream.received.push({ method: request.method, url: request.url, headers: request.headers, body, port })
       const reply = (status, content, headers = {}) => {
         response.writeHead(status, { 'content-type': 'application/json', ...headers })
         response.end(JSON.stringify(content))

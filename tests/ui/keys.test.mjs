@@ -81,7 +81,10 @@ test('a key is made with limits, shown once with what to paste, tried, and gone 
 })
 
 test('a key is changed, disabled, renewed, deleted and brought back', async () => {
-  await relay.admin('POST', '/admin/api-keys', { name: 'Bob' })
+  const { apiKey } = await relay.admin('POST', '/admin/api-keys', { name: 'Bob' })
+  // What its client gets, with the old key and the new one.
+  const answers = (key, status) => eventually(`its client gets ${status}`, async () => (await relay.send(key)).status === status)
+  await answers(apiKey, 200)
   const page = await openPage(browser, relay)
   await page.visit('/web/keys')
   await menu(page, 'Bob', 'Edit')
@@ -96,25 +99,34 @@ test('a key is changed, disabled, renewed, deleted and brought back', async () =
   await menu(page, 'Bob', 'Disable')
   await page.getByRole('row', { name: /Bob/ }).getByText('Disabled').waitFor()
   assert.equal((await stored('Bob')).isActive, false)
+  await answers(apiKey, 401)
   await menu(page, 'Bob', 'Enable')
+  await page.getByRole('row', { name: /Bob/ }).getByText('Active').waitFor()
+  await answers(apiKey, 200)
 
   await menu(page, 'Bob', 'Renew the key')
   await page.getByRole('dialog').getByRole('button', { name: 'Renew the key' }).click()
-  await page.getByTestId('new-key').waitFor()
+  const renewed = await page.getByTestId('new-key').textContent()
   await page.getByRole('button', { name: 'Copy the key' }).click()
   await page.getByRole('button', { name: 'Done' }).click()
+  await answers(apiKey, 401)
+  await answers(renewed, 200)
 
   await menu(page, 'Bob', 'Delete')
   await page.getByRole('dialog', { name: 'Delete “Bob”?' }).getByRole('button', { name: 'Delete' }).click()
   await page.getByRole('row', { name: /Bob/ }).waitFor({ state: 'detached' })
+  await answers(renewed, 401)
   await page.getByRole('button', { name: 'Undo' }).click()
   await page.getByRole('row', { name: /Bob/ }).waitFor()
+  await answers(renewed, 200)
 
   await menu(page, 'Bob', 'Delete')
   await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
   await page.getByRole('button', { name: 'Deleted' }).click()
+  await page.getByRole('row', { name: /Bob Deleted/ }).waitFor()
   await menu(page, 'Bob', 'Restore')
   await eventually('Bob is back', () => stored('Bob'))
+  await answers(renewed, 200)
   await page.finish()
 })
 
