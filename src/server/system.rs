@@ -52,9 +52,20 @@ impl State {
 
 struct Check {
     name: String,
-    state: State,
-    message: String,
+    found: Found,
     at_ms: i64,
+}
+
+/// What a check found: a sentence, and for readers of another language its code and the figures that stand in it.
+struct Found {
+    state: State,
+    code: &'static str,
+    figures: Value,
+    message: String,
+}
+
+fn found(state: State, code: &'static str, figures: Value, message: String) -> Found {
+    Found { state, code, figures, message }
 }
 
 /// `GET /admin/system`.
@@ -70,7 +81,7 @@ pub(crate) fn system(server: &Server, _: &Admin, _: &Call) -> Result<Answer, Ans
     let fetched_at_ms = prices.fetched_at_ms();
     let (watchers, watchers_max) = server.watchers.taken();
     let uptime_ms = i64::try_from(server.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let health = checks.iter().map(|check| check.state).max().unwrap_or(State::Ok);
+    let health = checks.iter().map(|check| check.found.state).max().unwrap_or(State::Ok);
     Ok(Answer::data(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "startedAt": iso(now.saturating_sub(uptime_ms)),
@@ -99,8 +110,10 @@ pub(crate) fn system(server: &Server, _: &Admin, _: &Call) -> Result<Answer, Ans
         "health": health.as_str(),
         "checks": checks.iter().map(|check| json!({
             "name": check.name,
-            "status": check.state.as_str(),
-            "message": check.message,
+            "status": check.found.state.as_str(),
+            "code": check.found.code,
+            "figures": check.found.figures,
+            "message": check.found.message,
             "checkedAt": iso(check.at_ms),
         })).collect::<Vec<_>>(),
     })))
@@ -125,65 +138,80 @@ pub(super) fn connections(server: &Server) -> Value {
 
 fn checks(server: &Server, disk: Option<(u64, u64)>, now: i64) -> Vec<Check> {
     let mut checks = Vec::new();
-    let mut add = |name: &str, (state, message): (State, String), at_ms: i64| {
-        checks.push(Check { name: name.to_owned(), state, message, at_ms });
+    let mut add = |name: &str, found: Found, at_ms: i64| {
+        checks.push(Check { name: name.to_owned(), found, at_ms });
     };
     add("database", database(server), now);
-    let waiting = server.store.ledger_waiting();
-    let is_slow = waiting >= LEDGER_WAITING_MANY;
-    let state = if is_slow { State::Warning } else { State::Ok };
-    add("ledger", (state, format!("{waiting} lines wait for their commit")), now);
+    add("ledger", ledger(server.store.ledger_waiting()), now);
     add("disk", disk_check(disk), now);
     add("accounts", accounts(server), now);
     add("prices", prices(server, now), now);
     let jobs = server.jobs.0.lock().unwrap_or_else(PoisonError::into_inner);
     for (name, (is_ok, at_ms)) in jobs.iter() {
-        let found = if *is_ok { (State::Ok, "done") } else { (State::Error, "failed, the log says why") };
-        add(&format!("job:{name}"), (found.0, found.1.to_owned()), *at_ms);
+        let found = match is_ok {
+            true => found(State::Ok, "done", json!({}), "done".to_owned()),
+            false => found(State::Error, "failed", json!({}), "failed, the log says why".to_owned()),
+        };
+        add(&format!("job:{name}"), found, *at_ms);
     }
     checks
 }
 
-fn database(server: &Server) -> (State, String) {
+fn database(server: &Server) -> Found {
     let start = Instant::now();
-    if server.store.is_healthy() {
-        return (State::Ok, format!("answers in {} ms", start.elapsed().as_millis()));
+    if !server.store.is_healthy() {
+        return found(State::Error, "silent", json!({}), "does not answer, the log says why".to_owned());
     }
-    (State::Error, "does not answer, the log says why".to_owned())
+    let elapsed_ms = i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX);
+    found(State::Ok, "answers", json!({ "ms": elapsed_ms }), format!("answers in {elapsed_ms} ms"))
 }
 
-fn disk_check(disk: Option<(u64, u64)>) -> (State, String) {
+fn ledger(waiting: usize) -> Found {
+    let state = if waiting >= LEDGER_WAITING_MANY { State::Warning } else { State::Ok };
+    found(state, "waiting", json!({ "lines": waiting }), format!("{waiting} lines wait for their commit"))
+}
+
+fn disk_check(disk: Option<(u64, u64)>) -> Found {
     let Some((free, _)) = disk else {
-        return (State::Warning, "the free space of the data folder is not known".to_owned());
+        let message = "the free space of the data folder is not known".to_owned();
+        return found(State::Warning, "unknownSpace", json!({}), message);
     };
     let state = match free {
         ..DISK_FULL_BYTES => State::Error,
         DISK_FULL_BYTES..DISK_LOW_BYTES => State::Warning,
         _ => State::Ok,
     };
-    (state, format!("{} MB free", free / (1024 * 1024)))
+    let free_mb = free / (1024 * 1024);
+    found(state, "free", json!({ "bytes": free }), format!("{free_mb} MB free"))
 }
 
-fn accounts(server: &Server) -> (State, String) {
+fn accounts(server: &Server) -> Found {
     let accounts = server.store.accounts();
+    let all = accounts.len();
     let usable = accounts.iter().filter(|account| account.is_usable()).count();
     let state = match usable {
         0 => State::Error,
         usable if usable < accounts.iter().filter(|account| account.is_active).count() => State::Warning,
         _ => State::Ok,
     };
-    (state, format!("{usable} of {} can serve", accounts.len()))
+    found(state, "usable", json!({ "usable": usable, "all": all }), format!("{usable} of {all} can serve"))
 }
 
-fn prices(server: &Server, now: i64) -> (State, String) {
+fn prices(server: &Server, now: i64) -> Found {
     let prices = server.store.prices();
     match prices.fetched_at_ms() {
-        _ if server.settings.now().pricing_url.is_empty() => (State::Ok, format!("the table of {}", prices.edition())),
-        None => (State::Warning, "not downloaded yet: models newer than this program have no price".to_owned()),
+        _ if server.settings.now().pricing_url.is_empty() => {
+            let edition = prices.edition();
+            found(State::Ok, "table", json!({ "edition": edition }), format!("the table of {edition}"))
+        }
+        None => {
+            let message = "not downloaded yet: models newer than this program have no price".to_owned();
+            found(State::Warning, "notDownloaded", json!({}), message)
+        }
         Some(at_ms) => {
             let days = (now - at_ms).max(0) / PRICES_LIFE_MS;
             let state = if days >= PRICES_OLD_DAYS { State::Warning } else { State::Ok };
-            (state, format!("downloaded {days} days ago"))
+            found(state, "downloaded", json!({ "days": days }), format!("downloaded {days} days ago"))
         }
     }
 }
@@ -214,8 +242,8 @@ mod tests {
     #[test]
     fn little_free_space_is_said() {
         for (free, state) in [(0, State::Error), (DISK_FULL_BYTES, State::Warning), (DISK_LOW_BYTES, State::Ok)] {
-            assert_eq!(disk_check(Some((free, 1 << 40))).0, state, "{free}");
+            assert_eq!(disk_check(Some((free, 1 << 40))).state, state, "{free}");
         }
-        assert_eq!(disk_check(None).0, State::Warning);
+        assert_eq!(disk_check(None).state, State::Warning);
     }
 }

@@ -3,18 +3,32 @@
 import assert from 'node:assert/strict'
 import http from 'node:http'
 import net from 'node:net'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { eventually, openPage, shoot, startBrowser, startRelay, startUpstream } from './harness.mjs'
+import { checkAccess, eventually, openPage, shoot, shots, startBrowser, startRelay, startUpstream } from './harness.mjs'
 
 let browser, relay, upstream, proxy
-const proxied = []
 before(async () => {
   upstream = await startUpstream()
   relay = await startRelay(upstream)
   browser = await startBrowser()
-  // A proxy that takes both forms: CONNECT, and whole addresses.
-  proxy = http.createServer((request, response) => {
-    proxied.push(request.url)
+  proxy = await startProxy()
+})
+after(async () => {
+  await browser.close()
+  await relay.stop()
+  upstream.close()
+  proxy.close()
+})
+
+/**
+ * A proxy that takes both forms: CONNECT, and whole addresses. What it was asked for is kept in `passed`; from
+ * which ports its tunnels go on, in `ports`.
+ */
+async function startProxy() {
+  const passed = []
+  const server = http.createServer((request, response) => {
+    passed.push(request.url)
     const target = new URL(request.url)
     const onward = http.request(target, { method: request.method, headers: request.headers }, (answer) => {
       response.writeHead(answer.statusCode, answer.headers)
@@ -22,10 +36,14 @@ before(async () => {
     })
     request.pipe(onward)
   })
-  proxy.on('connect', (request, socket) => {
-    proxied.push(request.url)
+  const tunnels = new Set()
+  const ports = new Set()
+  server.on('connect', (request, socket) => {
+    passed.push(request.url)
+    tunnels.add(socket)
     const [host, port] = request.url.split(':')
     const onward = net.connect(Number(port), host, () => {
+      ports.add(onward.localPort)
       socket.write('HTTP/1.1 200 Connection established\r\n\r\n')
       onward.pipe(socket)
       socket.pipe(onward)
@@ -33,15 +51,15 @@ before(async () => {
     onward.on('error', () => socket.destroy())
     socket.on('error', () => onward.destroy())
   })
-  await new Promise((done) => proxy.listen(0, '127.0.0.1', done))
-})
-after(async () => {
-  await browser.close()
-  await relay.stop()
-  upstream.close()
-  proxy.closeAllConnections()
-  proxy.close()
-})
+  await new Promise((done) => server.listen(0, '127.0.0.1', done))
+  const close = () => {
+    for (const socket of tunnels) socket.destroy()
+    server.closeAllConnections()
+    server.close()
+  }
+  return { port: String(server.address().port), passed, ports, close }
+}
+
 const stored = async (name) => (await relay.admin('GET', '/admin/claude-accounts')).find((account) => account.name === name)
 const card = (page, name) => page.getByRole('article').filter({ hasText: name })
 
@@ -62,14 +80,14 @@ test('an API key account is added, and goes through its proxy', async () => {
   await form.getByLabel('Port').fill('70000')
   await form.getByRole('button', { name: 'Add an account' }).click()
   await form.getByText('A number from 1 to 65535.').waitFor()
-  await form.getByLabel('Port').fill(String(proxy.address().port))
+  await form.getByLabel('Port').fill(proxy.port)
   await form.getByRole('button', { name: 'Add an account' }).click()
   await form.waitFor({ state: 'detached' })
 
   await card(page, 'Console').getByText('through http://127.0.0.1').waitFor()
   const key = await relay.admin('POST', '/admin/api-keys', { name: 'Any' })
   assert.equal((await relay.send(key.apiKey)).status, 200)
-  assert.ok(proxied.length > 0, 'the request went through the proxy')
+  assert.ok(proxy.passed.length > 0, 'the request went through the proxy')
   assert.ok(!(await page.content()).includes('sk-ant-api03-console'))
   await page.finish()
 })
@@ -103,6 +121,94 @@ test('a subscription signs in by its link; a wrong code is told and the link sta
   assert.equal((await stored('Family')).kind, 'oauth')
   const grant = upstream.received.filter(({ url }) => url.startsWith('/v1/oauth/token')).at(-1)
   assert.equal(grant.body.code, 'right-code-0123456789')
+  await page.finish()
+})
+
+test('an account is tried from its card, and its history keeps how it went', async () => {
+  await relay.admin('POST', '/admin/claude-accounts', { name: 'Tried', kind: 'api_key', apiKey: 'sk-ant-api03-tried', accountType: 'dedicated' })
+  const page = await openPage(browser, relay)
+  await page.visit('/web/accounts')
+  const tried = card(page, 'Tried')
+  await tried.getByRole('button', { name: 'Test' }).click()
+  await tried.getByRole('status').getByText(/^claude-haiku-4-5 answered in \d/).waitFor()
+  assert.equal(upstream.received.at(-1).headers['x-api-key'], 'sk-ant-api03-tried')
+  upstream.next = ({ reply }) => reply(401, { type: 'error', error: { type: 'authentication_error', message: 'invalid x-api-key' } })
+  await tried.getByRole('button', { name: 'Test' }).click()
+  await tried.getByRole('status').getByText('Failed (401): invalid x-api-key').waitFor()
+  await tried.getByText('Serving', { exact: true }).waitFor()
+  await checkAccess(page, 'a test that failed')
+  await tried.getByRole('link', { name: 'Tried' }).click()
+  await page.getByRole('row', { name: /Tested.*invalid x-api-key/ }).waitFor()
+  await page.getByRole('row', { name: /Tested.*the account answers/ }).waitFor()
+  await page.getByRole('button', { name: 'Test' }).click()
+  await page.getByRole('status').getByText(/answered in/).waitFor()
+  await eventually('the history has three', async () => (await page.getByRole('row', { name: /Tested/ }).count()) === 3)
+  await page.finish()
+})
+
+/** A port where nobody listens. */
+async function closedPort() {
+  const server = net.createServer()
+  await new Promise((done) => server.listen(0, '127.0.0.1', done))
+  const { port } = server.address()
+  await new Promise((done) => server.close(done))
+  return String(port)
+}
+
+async function fillProxy(form, port) {
+  await form.getByText('Proxy', { exact: true }).click()
+  await form.getByLabel('Use a proxy').check()
+  await form.getByLabel('Type').selectOption('http')
+  await form.getByLabel('Host').fill('127.0.0.1')
+  await form.getByLabel('Port').fill(port)
+}
+
+test('a proxy is tested where it is typed, before anything is kept', async (t) => {
+  const fresh = await startProxy()
+  t.after(fresh.close)
+  const page = await openPage(browser, relay)
+  await page.visit('/web/accounts?add=1')
+  const form = page.getByRole('dialog')
+  await form.getByRole('button', { name: /^API key/ }).click()
+  await fillProxy(form, '')
+  const button = form.getByRole('button', { name: 'Test the proxy' })
+  assert.ok(await button.isDisabled(), 'there is nothing to test yet')
+  await form.getByLabel('Port').fill(await closedPort())
+  await button.click()
+  await form.getByRole('status').getByText(/^The upstream was not reached: /).waitFor()
+  await form.getByLabel('Port').fill(fresh.port)
+  await form.getByText('was not reached').waitFor({ state: 'detached' })
+  await button.click()
+  await form.getByRole('status').getByText(`Reached ${upstream.url}/ in`).waitFor()
+  assert.equal(fresh.passed.length, 1, 'the test went through the proxy')
+  await checkAccess(page, 'a tested proxy')
+  await page.keyboard.press('Escape')
+  await form.waitFor({ state: 'detached' })
+  await page.finish()
+})
+
+test('a sign-in through a proxy has its test beside the link, and goes through it', async (t) => {
+  const fresh = await startProxy()
+  t.after(fresh.close)
+  const page = await openPage(browser, relay)
+  await page.visit('/web/accounts?add=1')
+  const form = page.getByRole('dialog')
+  await form.getByRole('button', { name: /^Claude subscription/ }).click()
+  await form.getByLabel('Name', { exact: true }).first().fill('Behind the proxy')
+  await fillProxy(form, fresh.port)
+  await form.getByRole('button', { name: 'Make the link' }).click()
+  await form.getByText(`redeemed through http://127.0.0.1:${fresh.port}.`).waitFor()
+  await form.getByRole('button', { name: 'Test the proxy' }).click()
+  await form.getByRole('status').getByText(`Reached ${upstream.url}/ in`).waitFor()
+  await checkAccess(page, 'the link of a sign-in through a proxy')
+  await page.screenshot({ path: join(shots, 'account-link-proxy.png') })
+  const link = new URL(await form.getByRole('link', { name: 'Open' }).getAttribute('href'))
+  await form.getByLabel('Code, or the address').fill(`right-code-0123456789#${link.searchParams.get('state')}`)
+  await form.getByRole('button', { name: 'Finish' }).click()
+  await form.waitFor({ state: 'detached' })
+  await card(page, 'Behind the proxy').getByText('through http://127.0.0.1').waitFor()
+  const grant = upstream.received.filter(({ url }) => url.startsWith('/v1/oauth/token')).at(-1)
+  assert.ok(fresh.ports.has(grant.port), 'the code was redeemed through the proxy')
   await page.finish()
 })
 

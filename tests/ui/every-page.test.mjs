@@ -27,6 +27,8 @@ const pages = () => ({
   requests: '/web/requests',
   logs: '/web/logs',
   system: '/web/system',
+  settings: '/web/system/settings',
+  prices: '/web/system/prices',
   password: '/web/system/password',
   welcome: '/web/welcome',
   guide: '/web/guide',

@@ -32,10 +32,10 @@ export function message(model, more = {}) {
 }
 
 /** The first part of an event stream; `endStream` is the rest. */
-export function beginStream(response, model) {
+export function beginStream(response, model, more = {}) {
   response.writeHead(200, { 'content-type': 'text/event-stream' })
   const event = (name, data) => response.write(`event: ${name}\ndata: ${JSON.stringify({ type: name, ...data })}\n\n`)
-  event('message_start', { message: { ...message(model), content: [], usage: { ...usage, output_tokens: 1 } } })
+  event('message_start', { message: { ...message(model), content: [], usage: { ...usage, output_tokens: 1, ...more } } })
   event('content_block_start', { index: 0, content_block: { type: 'text', text: '' } })
   event('content_block_delta', { index: 0, delta: { type: 'text_delta', text: 'Hel' } })
   return function endStream() {
@@ -51,11 +51,12 @@ export async function startUpstream() {
   const upstream = { next: null, token: null, received: [], url: '', close: null }
   const server = http.createServer((request, response) => {
     const parts = []
+    const port = request.socket.remotePort
     request.on('data', (part) => parts.push(part))
     request.on('end', () => {
       const text = Buffer.concat(parts).toString()
       const body = text ? JSON.parse(text) : null
-      upstream.received.push({ method: request.method, url: request.url, headers: request.headers, body })
+      upstream.received.push({ method: request.method, url: request.url, headers: request.headers, body, port })
       const reply = (status, content, headers = {}) => {
         response.writeHead(status, { 'content-type': 'application/json', ...headers })
         response.end(JSON.stringify(content))
@@ -196,12 +197,12 @@ const SECRET = /cr_[0-9a-f]{16,}|sk-ant-|correct-horse|[0-9a-f]{64}/
  * was wrong in the console, and no secret stands in an address or in the browser's storage.
  */
 export async function openPage(browser, relay, options = {}) {
-  const { locale = 'en-GB', theme = 'light', width = 1280, height = 860, isSignedIn = true, allow = [] } = options
+  const { locale = 'en-GB', theme = 'light', width = 1280, height = 860, scale = 1, isSignedIn = true, allow = [] } = options
   const context = await browser.newContext({
     locale,
     colorScheme: theme,
     viewport: { width, height },
-    deviceScaleFactor: 1,
+    deviceScaleFactor: scale,
     reducedMotion: 'reduce',
     permissions: ['clipboard-read', 'clipboard-write'],
   })

@@ -71,6 +71,8 @@ test('a new relay leads through its first steps, and each ticks itself', async (
   await signIn(page, { username, password })
   await page.getByRole('heading', { name: 'Welcome' }).waitFor()
   assert.match(page.url(), /\/web\/welcome$/)
+  // The made-up name is a long one.
+  assert.ok(await page.getByRole('complementary').evaluate((side) => side.scrollWidth <= side.clientWidth), 'the side fits')
   await shoot(page, 'welcome-first')
 
   await page.getByRole('button', { name: 'Change', exact: true }).click()

@@ -1,10 +1,14 @@
-// The relay itself: its state, a backup and the way back, moving out and in.
+// The relay itself: its state, settings, prices and webhook, a backup and the way back, moving out and in.
 
 import assert from 'node:assert/strict'
+import { createHmac } from 'node:crypto'
+import http from 'node:http'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { ADMIN, checkAccess, checkWidth, eventually, openPage, shoot, startBrowser, startRelay, startUpstream } from './harness.mjs'
+import { ADMIN, checkAccess, checkWidth, eventually, openPage, shoot, shots, startBrowser, startRelay, startUpstream } from './harness.mjs'
 
 const ENCRYPTION_KEY = 'a-key-of-thirty-two-characters-0'
+const SIGNING = 'what do ya want for nothing?'
 const PASSPHRASE = 'a long passphrase, with blanks'
 let browser, relay, upstream, key
 before(async () => {
@@ -38,6 +42,146 @@ for (const look of [
     await page.finish()
   })
 }
+
+test('what the relay checks and does is told in the language of the page', async () => {
+  const page = await openPage(browser, relay, { locale: 'zh-CN' })
+  await page.visit('/web/system')
+  const line = (name) => page.getByRole('listitem').filter({ hasText: name })
+  await line('创建快照').getByText('已完成。').waitFor()
+  await line('账户').getByText('1 个中有 1 个可用。').waitFor()
+  await line('账本').getByText('没有待写入的记录。').waitFor()
+  const health = page.locator('section').filter({ has: page.getByRole('heading', { name: '健康状况' }) })
+  assert.doesNotMatch(await health.textContent(), /[a-z]{3}/i)
+  await page.finish()
+})
+
+test('settings are changed, refused beside their field, and those of the environment stay', async (t) => {
+  const own = await startRelay(upstream)
+  t.after(() => own.stop())
+  const page = await openPage(browser, own, { allow: [/400 .*settings/] })
+  await page.visit('/web/system/settings')
+  const form = page.locator('section').filter({ has: page.getByRole('heading', { name: 'Settings' }) })
+  const save = form.getByRole('button', { name: 'Save' })
+  await form.getByLabel('Time zone').waitFor()
+  assert.ok(await form.getByLabel('Time zone').isDisabled())
+  await form.getByText('Set by the environment; it cannot be changed here.').first().waitFor()
+  assert.ok(await save.isDisabled(), 'nothing is changed yet')
+  await form.getByLabel('Days that requests are kept').fill('0')
+  await save.click()
+  const days = form.getByLabel('Days that requests are kept')
+  await eventually('it is marked', async () => (await days.getAttribute('aria-invalid')) === 'true')
+  await checkAccess(page, 'a refused setting')
+  await days.fill('90')
+  await form.getByLabel('Title').fill('House relay')
+  await form.getByLabel('Description').fill('For all of us')
+  await save.click()
+  await page.getByText('The settings are saved.').waitFor()
+  assert.ok(await save.isDisabled(), 'all of it is kept')
+  const { title, retentionDays } = await own.admin('GET', '/admin/settings')
+  assert.deepEqual([title.value, title.source, retentionDays.value], ['House relay', 'stored', 90])
+  await page.reload()
+  await page.getByRole('link', { name: 'House relay' }).waitFor()
+  await page.finish()
+})
+
+/** Takes what the relay tells; `status` is what it answers. */
+async function startHook(t) {
+  const hook = { received: [], status: 200, url: '' }
+  const server = http.createServer(async (request, response) => {
+    let body = ''
+    for await (const part of request) body += part
+    hook.received.push({ headers: request.headers, body })
+    response.writeHead(hook.status).end()
+  })
+  await new Promise((done) => server.listen(0, '127.0.0.1', done))
+  t.after(() => (server.closeAllConnections(), server.close()))
+  hook.url = `http://127.0.0.1:${server.address().port}/hook/secret-part`
+  return hook
+}
+
+test('a webhook is set, tested, signed, changed without its secrets, and removed', async (t) => {
+  const own = await startRelay(upstream)
+  t.after(() => own.stop())
+  const hook = await startHook(t)
+  const page = await openPage(browser, own, { allow: [/400 .*settings/] })
+  await page.visit('/web/system/settings')
+  const form = page.locator('section').filter({ has: page.getByRole('heading', { name: 'Webhook' }) })
+  const [save, send] = ['Save', 'Send a test'].map((name) => form.getByRole('button', { name }))
+  await send.waitFor()
+  assert.ok(await send.isDisabled(), 'there is no address yet')
+  await form.getByLabel('Address').fill(hook.url)
+  await form.getByLabel('Secret for the signature').fill('short')
+  const events = form.getByRole('group', { name: 'Tell of' }).getByRole('checkbox')
+  for (const event of await events.all()) await event.uncheck()
+  await save.click()
+  await form.getByText('Choose at least one event.').waitFor()
+  await form.getByLabel('An account rests or stops').check()
+  await save.click()
+  await form.getByRole('alert').getByText('webhook.secret must be').waitFor()
+  await form.getByLabel('Secret for the signature').fill(SIGNING)
+  await save.click()
+  await page.getByText('The settings are saved.').waitFor()
+  await send.click()
+  await form.getByRole('status').getByText(/^It arrived, in \d/).waitFor()
+  const [{ headers, body }] = hook.received
+  const [, at, signature] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(headers['x-relay-signature'])
+  assert.equal(signature, createHmac('sha256', SIGNING).update(`${at}.${body}`).digest('hex'))
+  const content = await page.content()
+  assert.ok(!content.includes('secret-part') && !content.includes(SIGNING), 'the page keeps no secret')
+  assert.ok(!(await form.getByLabel('Address').inputValue()).includes('secret-part'))
+
+  // What is shown masked stays as it is.
+  await form.getByLabel('Form').selectOption({ label: 'Slack, Mattermost, Discord (/slack)' })
+  await save.click()
+  await eventually('the form is kept', async () => (await own.admin('GET', '/admin/settings')).webhook.preset.value === 'slack')
+  hook.status = 500
+  await send.click()
+  await form.getByRole('status').getByText(/^Failed \(500\): /).waitFor()
+  assert.ok(JSON.parse(hook.received.at(-1).body).text, 'it has the form of Slack')
+  await checkAccess(page, 'the webhook')
+  await shoot(page, 'settings-webhook')
+
+  await form.getByLabel('Address').fill('')
+  await save.click()
+  await eventually('it is gone', async () => !(await own.admin('GET', '/admin/settings')).webhook.url.isSet)
+  await eventually('there is nothing to test', () => send.isDisabled())
+  await page.finish()
+})
+
+test('a model without a price gets one of the admin’s own, which bills what comes, and loses it again', async () => {
+  await (await relay.send(key.apiKey, { model: 'claude-of-tomorrow' })).text()
+  const page = await openPage(browser, relay)
+  await page.visit('/web/system/prices')
+  const missing = page.locator('section').filter({ hasText: 'Models without a price' })
+  await missing.getByText('claude-of-tomorrow').waitFor()
+  await missing.getByRole('button', { name: 'Set a price' }).click()
+  const form = page.getByRole('dialog', { name: 'A price of your own' })
+  assert.ok(await form.getByLabel('Model').isDisabled(), 'the model is given')
+  await form.getByRole('button', { name: 'Save' }).click()
+  await form.getByText('A model and all five prices are needed.').waitFor()
+  const rates = { Input: '3', Output: '15', 'Cache write, 5 minutes': '3.75', 'Cache write, 1 hour': '6', 'Cache read': '0.3' }
+  for (const [label, rate] of Object.entries(rates)) await form.getByLabel(label, { exact: true }).fill(rate)
+  await checkAccess(page, 'the price dialog')
+  await page.screenshot({ path: join(shots, 'dialog-price.png') })
+  await form.getByRole('button', { name: 'Save' }).click()
+  await page.getByText('claude-of-tomorrow has a price.').waitFor()
+  await missing.waitFor({ state: 'detached' })
+  await page.getByLabel('Search a model').fill('of-tomorrow')
+  const row = page.getByRole('row', { name: /claude-of-tomorrow/ })
+  await row.getByText('own', { exact: true }).waitFor()
+  await (await relay.send(key.apiKey, { model: 'claude-of-tomorrow' })).text()
+  const billed = async () => (await relay.admin('GET', '/admin/requests?model=claude-of-tomorrow')).requests[0].cost?.total
+  // 1,200 in, 350 out, 4,000 written for five minutes, 21,000 read.
+  await eventually('it is billed', async () => Math.abs(((await billed()) ?? 0) - 0.03015) < 1e-9)
+
+  await page.getByRole('button', { name: 'Actions for claude-of-tomorrow' }).click()
+  await page.getByRole('menuitem', { name: 'Remove the own price' }).click()
+  const sure = page.getByRole('dialog', { name: 'Remove the price of claude-of-tomorrow?' })
+  await sure.getByRole('button', { name: 'Remove the own price' }).click()
+  await row.waitFor({ state: 'detached' })
+  await missing.getByText('claude-of-tomorrow').waitFor()
+  await page.finish()
+})
 
 test('a backup is made under a passphrase and brings everything back elsewhere', async (t) => {
   const page = await openPage(browser, relay)

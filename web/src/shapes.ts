@@ -291,7 +291,17 @@ export interface SystemState {
   prices: { edition: string; names: number; fetchedAt: string | null; ageSeconds: number | null }
   disk: { freeBytes: number; totalBytes: number } | null
   health: 'ok' | 'warning' | 'error'
-  checks: { name: string; status: 'ok' | 'warning' | 'error'; message: string; checkedAt: string }[]
+  checks: Check[]
+}
+
+/** What a check found: a sentence of the relay's, and its code with the figures in it for a sentence of our own. */
+export interface Check {
+  name: string
+  status: 'ok' | 'warning' | 'error'
+  code: string
+  figures: Record<string, number | string>
+  message: string
+  checkedAt: string
 }
 
 /** A setting: what it is, where it comes from, and whether it can be changed here. */

@@ -22,6 +22,9 @@ export function dismiss(id: number): void {
 
 export function notify(note: Omit<Note, 'id'>): void {
   const id = next++
+  // Said again, it stands once.
+  const same = notes.find(({ text, action }) => text === note.text && !action)
+  if (same) dismiss(same.id)
   notes.push({ ...note, id })
   if (notes.length > NOTES_MAX) notes.shift()
   setTimeout(() => dismiss(id), note.action ? LIFE_MS.action : LIFE_MS[note.kind])
