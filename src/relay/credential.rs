@@ -1,10 +1,11 @@
 //! What an account proves itself with, refreshed when its life ends.
 
+use super::standing::Standings;
 use super::upstream::{Call, Upstream};
 use crate::claude::oauth::{self, Denial};
 use crate::error::{Error, Kind, Result};
 use crate::model::time::now_ms;
-use crate::model::{Account, AccountKind, Sensitive};
+use crate::model::{Account, AccountEvent, AccountKind, Sensitive};
 use crate::store::{Store, TokenPair};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -29,9 +30,9 @@ const LOST: &str =
     "The refresh token is no longer valid, probably because the answer to an earlier refresh was lost: sign in again";
 
 /// One turn an account, so that a single-use refresh token is never sent twice.
-#[derive(Default)]
 pub(super) struct Credentials {
     turns: Mutex<HashMap<i64, Arc<Mutex<Turn>>>>,
+    standings: Arc<Standings>,
 }
 
 /// What is known of an account's refreshes. Whoever holds it may refresh.
@@ -51,6 +52,11 @@ struct Turn {
 }
 
 impl Credentials {
+    /// What refreshes do to an account is told to its standing.
+    pub(super) fn new(standings: Arc<Standings>) -> Credentials {
+        Credentials { turns: Mutex::default(), standings }
+    }
+
     /// The secret to send with a request on this account.
     ///
     /// # Errors
@@ -108,7 +114,7 @@ impl Credentials {
         let refreshed = if has_failed {
             Err(Error::new(Kind::Upstream, "Token refresh failed a moment ago"))
         } else {
-            refresh(&mut turn, &account, store, upstream, token_url)
+            self.refresh(&mut turn, &account, store, upstream, token_url)
         };
         match refreshed {
             Ok(pair) => Ok(pair.access_token),
@@ -142,7 +148,7 @@ impl Credentials {
         if turn.failed_at.is_some_and(|at| at > asked || at.elapsed() < RETRY_AFTER) {
             return Err(Error::new(Kind::Upstream, "Token refresh failed a moment ago"));
         }
-        let renewed = refresh(&mut turn, &account, store, upstream, token_url);
+        let renewed = self.refresh(&mut turn, &account, store, upstream, token_url);
         if let (Err(error), Some(refresh_token)) = (&renewed, &account.refresh_token)
             && error.kind() == Kind::NoAccount
         {
@@ -173,7 +179,43 @@ impl Credentials {
             turn.refused = None;
         }
         // Read in turn: what another worker has put in place meanwhile is what must be sent.
-        refresh(&mut turn, &*find()?, store, upstream, token_url)
+        self.refresh(&mut turn, &*find()?, store, upstream, token_url)
+    }
+
+    fn refresh(
+        &self,
+        turn: &mut Turn,
+        account: &Account,
+        store: &Store,
+        upstream: &Upstream,
+        token_url: &str,
+    ) -> Result<TokenPair> {
+        let refreshed = granted(turn, account, store, upstream, token_url).and_then(|(spent, pair)| {
+            // Kept before it is used, and kept in mind until then: what was spent for it is worth nothing any more.
+            turn.unsaved = Some((spent.clone(), pair.clone()));
+            let is_current = store.rotate_tokens(&account.id, &spent, &pair)?;
+            turn.unsaved = None;
+            if is_current {
+                log::info!("account {:?} refreshed its access token", account.name);
+                return Ok(pair);
+            }
+            Err(Error::new(Kind::Upstream, "The account was signed in anew meanwhile, try again"))
+        });
+        turn.failed_at = refreshed.is_err().then(Instant::now);
+        turn.failures = if refreshed.is_err() { turn.failures.saturating_add(1) } else { 0 };
+        match &refreshed {
+            Ok(_) => self.note(account, "refresh", "The access token was refreshed"),
+            // The end of a sign-in is noted by whoever finds it: it may end the account, too.
+            Err(error) if error.kind() == Kind::NoAccount => {}
+            // Of failures in a row the first is enough.
+            Err(error) if turn.failures == 1 => self.note(account, "refresh_failed", error.message()),
+            Err(_) => {}
+        }
+        refreshed
+    }
+
+    fn note(&self, account: &Account, kind: &str, message: &str) {
+        self.standings.note(account, AccountEvent::new(now_ms(), kind, message));
     }
 
     /// Whether the background should refresh an account's token now.
@@ -231,29 +273,6 @@ fn end(turn: &mut Turn, account: &Account, refused: &Sensitive, message: &str, s
         }
     };
     noted.err().unwrap_or_else(|| Error::new(Kind::NoAccount, message))
-}
-
-fn refresh(
-    turn: &mut Turn,
-    account: &Account,
-    store: &Store,
-    upstream: &Upstream,
-    token_url: &str,
-) -> Result<TokenPair> {
-    let refreshed = granted(turn, account, store, upstream, token_url).and_then(|(spent, pair)| {
-        // Kept before it is used, and kept in mind until then: what was spent for it is worth nothing any more.
-        turn.unsaved = Some((spent.clone(), pair.clone()));
-        let is_current = store.rotate_tokens(&account.id, &spent, &pair)?;
-        turn.unsaved = None;
-        if is_current {
-            log::info!("account {:?} refreshed its access token", account.name);
-            return Ok(pair);
-        }
-        Err(Error::new(Kind::Upstream, "The account was signed in anew meanwhile, try again"))
-    });
-    turn.failed_at = refreshed.is_err().then(Instant::now);
-    turn.failures = if refreshed.is_err() { turn.failures.saturating_add(1) } else { 0 };
-    refreshed
 }
 
 /// What the endpoint grants for the account's refresh token, or granted before; and the token that was spent.

@@ -3,14 +3,14 @@
 
 use super::select::{Choice, Chosen, Nobody, Wanted};
 use super::upstream::{Call, Opened};
-use super::{Relay, Request};
+use super::{Purpose, Relay, Request};
 use crate::claude::events::Scanner;
 use crate::claude::limits::RateLimits;
 use crate::claude::verdict::{self, Action, Facts, Verdict};
 use crate::claude::{headers, session};
 use crate::error::{Error, Kind, Result};
 use crate::model::time::now_ms;
-use crate::model::{Account, AccountKind, ApiKey, Sensitive, rest};
+use crate::model::{Account, AccountKind, ApiKey, Budget, Sensitive, rest};
 use crate::store::Conversation;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// What is read of an error's body to judge it, in bytes.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
-/// Answers that the vendor is overloaded, after which no further account is asked: it is the same vendor.
-const OVERLOADS_MAX: u32 = 2;
 /// Between two looks for a conversation's own account.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -58,7 +56,9 @@ pub(super) struct Course<'a> {
     conversation: Option<Conversation>,
     started: Instant,
     tried: Vec<i64>,
-    overloads: u32,
+    /// The time that one account has kept its head back. It is not what the others are given: whoever has waited so long for
+    /// one is to have an answer from another.
+    stalled: Option<Duration>,
     /// Whether it stays with the account of its conversation, if that is there.
     is_faithful: bool,
     /// The end of the wait for that account, once it has begun, Unix milliseconds.
@@ -100,7 +100,7 @@ impl<'a> Course<'a> {
             conversation: session::conversation(key.seq, header, request.user_id, request.body),
             started: Instant::now(),
             tried: Vec::new(),
-            overloads: 0,
+            stalled: None,
             is_faithful: true,
             wait_end_ms: None,
             kept: None,
@@ -129,8 +129,9 @@ impl<'a> Course<'a> {
     /// The next account; `Err` says why there is none.
     fn next(&mut self, relay: &Relay, key: &ApiKey) -> Result<std::result::Result<Chosen, Nobody>> {
         let Failover { accounts_max, time_max, affinity_wait } = relay.settings.failover;
-        let is_spent = self.tried.len() >= accounts_max || self.started.elapsed() >= time_max;
-        if !self.tried.is_empty() && (is_spent || self.overloads >= OVERLOADS_MAX) {
+        let elapsed = self.started.elapsed().saturating_sub(self.stalled.unwrap_or_default());
+        let is_spent = self.tried.len() >= accounts_max || elapsed >= time_max;
+        if !self.tried.is_empty() && is_spent {
             return Ok(Err(Nobody::default()));
         }
         loop {
@@ -145,6 +146,7 @@ impl<'a> Course<'a> {
                 conversation: self.conversation.filter(|_| self.is_faithful),
                 tried: &self.tried,
                 over_budget: &over_budget(relay, &accounts, now)?,
+                day_end_ms: Budget::Daily.ends_at_ms(now, relay.store.zone()),
             };
             match relay.standings.choose(&accounts, &wanted, now) {
                 Choice::Serve(chosen) => return Ok(Ok(chosen)),
@@ -176,9 +178,15 @@ impl<'a> Course<'a> {
         };
         let mut may_refresh = account.kind == AccountKind::OAuth && account.refresh_token.is_some();
         loop {
+            let asked = Instant::now();
             let mut opened = match self.open(relay, account, &secret) {
                 Ok(opened) => opened,
-                Err(error) => return self.unreached(relay, account, error),
+                Err(error) => {
+                    if error.kind() == Kind::UpstreamTimeout {
+                        self.stalled.get_or_insert_with(|| asked.elapsed());
+                    }
+                    return self.unreached(relay, account, error);
+                }
             };
             let verdict = match self.judge(relay, account, &mut opened, may_refresh) {
                 Ok(verdict) => verdict,
@@ -236,8 +244,12 @@ impl<'a> Course<'a> {
         relay.standings.saw(account, &limits, now);
         let is_good = (200..300).contains(&opened.status);
         let status = if is_good { status_at_start(opened)? } else { opened.status };
+        // Counting has limits of its own: what they say of an account says nothing of its messages.
+        let is_counting = self.request.flight.purpose == Purpose::CountTokens;
         if (200..300).contains(&status) {
-            relay.standings.succeeded(account, self.family, now);
+            if !is_counting {
+                relay.standings.succeeded(account, self.family, now);
+            }
             return Ok(Verdict { action: Action::Pass, effect: verdict::Effect::None });
         }
         let said = Said::read(opened.read_ahead(ERROR_BYTES_MAX));
@@ -252,8 +264,9 @@ impl<'a> Course<'a> {
         };
         let verdict = verdict::judge(&facts);
         log::debug!("account {:?} answered {status} {:?}: {:?}", account.name, said.kind, verdict.action);
-        relay.standings.apply(account, &verdict.effect, Some(status), &said.message, now);
-        self.overloads += u32::from(status == 529);
+        if !(is_counting && status == 429) {
+            relay.standings.apply(account, &verdict.effect, Some(status), &said.message, now);
+        }
         Ok(verdict)
     }
 
@@ -277,7 +290,7 @@ impl<'a> Course<'a> {
     fn note_end_of_sign_in(&self, relay: &Relay, account: &Account, error: &Error) {
         let now = relay.store.account_by_id(&account.id);
         if account.status != "error" && now.is_some_and(|now| now.status == "error") {
-            relay.note_failed_refresh(account, error);
+            relay.note_end_of_sign_in(account, error);
         }
     }
 

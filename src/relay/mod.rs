@@ -125,8 +125,8 @@ impl Relay {
             store,
             settings,
             gate,
+            credentials: credential::Credentials::new(Arc::clone(&standings)),
             standings,
-            credentials: credential::Credentials::default(),
             upstream,
             notices,
             totals: Arc::default(),
@@ -201,30 +201,26 @@ impl Relay {
         let accounts = self.store.accounts();
         let refreshed = accounts.iter().filter(due).filter(|account| {
             let outcome = self.credentials.refresh_now(&account.id, false, &self.store, &self.upstream, token_url);
-            match &outcome {
-                Ok(_) => {
-                    let event = AccountEvent::new(now_ms, "refresh", "The access token was refreshed");
-                    self.standings.note(account, event);
-                }
-                Err(error) => {
-                    log::warn!("account {:?} was not refreshed ahead of time: {error}", account.name);
-                    self.note_failed_refresh(account, error);
-                }
+            if let Err(error) = &outcome {
+                log::warn!("account {:?} was not refreshed ahead of time: {error}", account.name);
+                self.note_end_of_sign_in(account, error);
             }
             outcome.is_ok()
         });
         refreshed.count()
     }
 
-    /// Notes in an account's history that it was not refreshed, or that it is stopped because it was not. `account` is the
-    /// account as it was before.
-    fn note_failed_refresh(&self, account: &Account, error: &Error) {
+    /// Notes in an account's history that its refresh token was refused for good, or that it is stopped because of that.
+    /// `account` is the account as it was before. Other failures were noted where they happened.
+    fn note_end_of_sign_in(&self, account: &Account, error: &Error) {
+        if error.kind() != Kind::NoAccount {
+            return;
+        }
         let now = self.store.account_by_id(&account.id);
         let is_stopped = account.status != "error" && now.is_some_and(|now| now.status == "error");
         // It has served on since its refresh token was refused, and that was told then.
         let kind = if is_stopped && !account.error_message.is_empty() { "stopped" } else { "refresh_failed" };
-        let is_over = error.kind() == Kind::NoAccount;
-        let reason = is_over.then(|| standing::SIGN_IN_OVER.to_owned());
+        let reason = Some(standing::SIGN_IN_OVER.to_owned());
         self.standings.note(account, AccountEvent { reason, ..AccountEvent::new(now_ms(), kind, error.message()) });
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Wanted<'a> {
     pub(super) tried: &'a [i64],
     /// Accounts that have used up what they may cost today.
     pub(super) over_budget: &'a [i64],
+    /// The end of this local day, Unix milliseconds.
+    pub(super) day_end_ms: Option<i64>,
 }
 
 /// An account that is to serve.
@@ -54,7 +56,7 @@ pub(super) struct Nobody {
     resting: u32,
     busy: u32,
     over_budget: u32,
-    /// The first end of a rest, Unix milliseconds.
+    /// The first end of a rest or of a spent day, Unix milliseconds.
     pub(super) until_ms: Option<i64>,
 }
 
@@ -122,7 +124,7 @@ impl Standings {
         let unknown = Standing::default();
         let best = ready.into_iter().min_by_key(|account| {
             let standing = inner.accounts.get(&account.seq).unwrap_or(&unknown);
-            let is_paused = standing.is_paused(wanted.family, now_ms);
+            let is_paused = standing.paused_until(wanted.family, now_ms).is_some();
             (is_paused, account.priority, standing.used_tenths(now_ms), standing.in_flight, standing.chosen)
         });
         let reason = match (is_bound, wanted.key.claude_account_id.is_empty(), wanted.tried.is_empty()) {
@@ -149,8 +151,11 @@ impl Standings {
         let pinned = inner.affinities.account(wanted.conversation.as_ref()?, now_ms)?;
         let standing = inner.accounts.get(&pinned);
         if let Some(account) = ready.iter().find(|account| account.seq == pinned) {
-            let is_paused = standing.is_some_and(|standing| standing.is_paused(wanted.family, now_ms));
-            return (!is_paused).then(|| Choice::Serve(self.seat(inner, account, "affinity")));
+            let paused_until = standing.and_then(|standing| standing.paused_until(wanted.family, now_ms));
+            return Some(match paused_until {
+                None => Choice::Serve(self.seat(inner, account, "affinity")),
+                Some(until_ms) => Choice::Away(until_ms),
+            });
         }
         let account = accounts.find(|account| account.seq == pinned)?;
         let is_away = !account.is_usable() || account.is_expired(now_ms);
@@ -179,6 +184,10 @@ fn serves(account: &Account, key: &ApiKey, is_bound: bool) -> bool {
 }
 
 impl Nobody {
+    fn is_back_at(&mut self, at_ms: Option<i64>) {
+        self.until_ms = self.until_ms.into_iter().chain(at_ms).min();
+    }
+
     /// Counts an account; gives back whether it is ready.
     fn counts(&mut self, account: &Account, standing: Option<&Standing>, wanted: &Wanted<'_>, now_ms: i64) -> bool {
         self.all += 1;
@@ -190,9 +199,10 @@ impl Nobody {
             self.unusable += 1;
         } else if let Some(rest) = rest {
             self.resting += 1;
-            self.until_ms = Some(self.until_ms.map_or(rest.until_ms, |until| until.min(rest.until_ms)));
+            self.is_back_at(Some(rest.until_ms));
         } else if wanted.over_budget.contains(&account.seq) {
             self.over_budget += 1;
+            self.is_back_at(wanted.day_end_ms);
         } else if is_full(account, standing) {
             self.busy += u32::from(!wanted.tried.contains(&account.seq));
         } else {

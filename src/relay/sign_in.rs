@@ -39,6 +39,12 @@ impl Relay {
     /// # Errors
     /// No such account; it has no refresh token; the token endpoint refused or could not be reached.
     pub fn refresh_account(&self, id: &str) -> Result<TokenPair> {
-        self.credentials.refresh_now(id, true, &self.store, &self.upstream, &self.settings.oauth_token_url)
+        let before = self.store.account_by_id(id).filter(|account| account.refresh_token.is_some());
+        let token_url = &self.settings.oauth_token_url;
+        let refreshed = self.credentials.refresh_now(id, true, &self.store, &self.upstream, token_url);
+        if let (Err(error), Some(account)) = (&refreshed, before) {
+            self.note_end_of_sign_in(&account, error);
+        }
+        refreshed
     }
 }

@@ -71,9 +71,10 @@ impl Standing {
         self.resting(None, now_ms).is_some()
     }
 
-    /// Whether it is put behind the others at `now_ms`.
-    pub(super) fn is_paused(&self, family: Option<&str>, now_ms: i64) -> bool {
-        self.rests.iter().any(|rest| rest.reason.is_soft() && rest.until_ms > now_ms && rest.scope.covers(family))
+    /// Until when it is put behind the others at `now_ms`, Unix milliseconds; `None` if it is not.
+    pub(super) fn paused_until(&self, family: Option<&str>, now_ms: i64) -> Option<i64> {
+        let is_soft = |rest: &&Rest| rest.reason.is_soft() && rest.until_ms > now_ms && rest.scope.covers(family);
+        self.rests.iter().filter(is_soft).map(|rest| rest.until_ms).max()
     }
 
     /// Whether all of it rests at `now_ms`, for a reason that keeps every request away.

@@ -29,6 +29,7 @@ const OUTPUT_BUFFER_BYTES: usize = 16 * 1024;
 const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 /// A whole exchange with a token endpoint or a price list.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+const CLIENT_GONE: &str = "The client has left";
 
 /// How long each part of an exchange may take.
 #[derive(Clone, Copy, Debug)]
@@ -175,7 +176,12 @@ impl Opened {
         if Instant::now() >= self.watch.deadline {
             return Err(translate(ureq::Error::Timeout(Timeout::Global)));
         }
-        under(&self.watch, || self.body.read(buffer)).map_err(|error| translate(ureq::Error::from(error)))
+        let read = under(&self.watch, || self.body.read(buffer));
+        // What breaks because the client has left is no fault of the upstream.
+        read.map_err(|error| match self.is_abandoned() {
+            true => Error::new(Kind::ClientGone, CLIENT_GONE),
+            false => translate(ureq::Error::from(error)),
+        })
     }
 }
 
@@ -409,7 +415,7 @@ fn roots_with(path: &Path) -> Result<RootCerts> {
 fn translate(error: ureq::Error) -> Error {
     let (kind, message) = match &error {
         ureq::Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<ClientLeft>()) => {
-            (Kind::ClientGone, "The client has left")
+            (Kind::ClientGone, CLIENT_GONE)
         }
         ureq::Error::Timeout(Timeout::Connect) => (Kind::UpstreamTimeout, "Connection timed out to Claude API server"),
         ureq::Error::Timeout(Timeout::Resolve) => (Kind::UpstreamTimeout, "Unable to resolve Claude API hostname"),

@@ -2,10 +2,10 @@
 
 use crate::harness::client::Connection;
 use crate::harness::relay::Start;
-use crate::harness::upstream::{Step, chunk, last_chunk, stream_head};
+use crate::harness::upstream::{Step, chunk, last_chunk, send, stream_head};
 use crate::harness::{Relay, Upstream, eventually};
 use crate::proxies::{PASSWORD, USER, connect, proxy, socks5};
-use crate::samples::{STREAM_REQUEST, events};
+use crate::samples::{REQUEST, STREAM_REQUEST, events};
 use crate::tls::{start, tls_front};
 use serde_json::{Value, json as value};
 use std::sync::{Arc, Mutex};
@@ -85,6 +85,30 @@ fn who_leaves_is_noticed_within_a_second_over_every_way_at_every_moment() {
             }
         }
     }
+}
+
+#[test]
+fn who_leaves_a_whole_answer_is_not_the_upstreams_fault() {
+    let ended = Arc::new(Mutex::new(None));
+    let noted = Arc::clone(&ended);
+    let upstream = Upstream::start(move |_| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n";
+        vec![send(head), send(r#"{"id":"msg_1","usage":{"#), Step::AwaitEnd(Arc::clone(&noted))]
+    });
+    let relay = Start::new().upstream(&upstream).run();
+    relay.add_api_key_account("a", "sk-1");
+    let key = relay.add_key("k");
+    let mut client = Connection::open(relay.address);
+    client.request("POST", "/v1/messages", &[("x-api-key", &key.clear)], REQUEST);
+    eventually("the upstream has the request", || !upstream.received().is_empty());
+    std::thread::sleep(Duration::from_millis(50));
+    let left = Instant::now();
+    drop(client);
+    eventually("the upstream's connection ends", || ended.lock().unwrap().is_some());
+    assert!(ended.lock().unwrap().unwrap() - left < Duration::from_secs(1));
+    eventually("its line", || relay.count("SELECT count(*) FROM ledger") == 1);
+    assert_eq!(relay.query("SELECT status, complete FROM ledger"), [[499.into(), 0.into()]]);
+    assert!(!relay.log().contains("Connection reset"), "{}", relay.log());
 }
 
 #[test]

@@ -164,7 +164,52 @@ fn tries_are_bounded_in_number_and_time_and_the_last_answer_passes_as_it_is() {
     }
     let answer = relay.message(&relay.add_key("k"), REQUEST);
     assert_eq!((answer.status, answer.field("retry-after")), (529, Some("7")));
-    assert_eq!(asked(&busy).len(), 2, "all accounts are the same vendor's");
+    assert_eq!(asked(&busy).len(), 4);
+}
+
+#[test]
+fn whatever_keeps_three_accounts_from_answering_a_fourth_serves() {
+    let overloaded = |_: &Received| error(529, "overloaded_error", "");
+    let silent = |_: &Received| vec![Step::Wait(Duration::from_secs(20))];
+    type Bad = fn(&Received) -> Vec<Step>;
+    for (what, bad, count) in [("overloaded", overloaded as Bad, 3), ("silent", silent as Bad, 1)] {
+        for body in [REQUEST, STREAM_REQUEST] {
+            let upstream = upstream(bad);
+            let relay = Start::new()
+                .upstream(&upstream)
+                .with("UPSTREAM_FIRST_BYTE_TIMEOUT", "700")
+                .with("FAILOVER_TIME_MAX", if what == "silent" { "300" } else { "30000" })
+                .run();
+            for number in 0..count {
+                add(&relay, &format!("bad{number}"), value!({ "priority": 1 }));
+            }
+            add(&relay, "good", value!({ "priority": 2 }));
+            let key = relay.add_key("k");
+            assert_eq!(relay.message(&key, body).status, 200, "{what}");
+            assert_eq!(asked(&upstream).len(), count + 1, "{what}");
+        }
+    }
+    // What one account has kept its client waiting is excused, once.
+    let upstream = upstream(silent);
+    let start = Start::new().upstream(&upstream).with("UPSTREAM_FIRST_BYTE_TIMEOUT", "500");
+    let relay = start.with("FAILOVER_TIME_MAX", "300").run();
+    for number in 0..3 {
+        add(&relay, &format!("bad{number}"), value!({}));
+    }
+    assert_eq!(relay.message(&relay.add_key("k"), REQUEST).status, 504);
+    assert_eq!(asked(&upstream).len(), 2);
+}
+
+#[test]
+fn limits_of_counting_say_nothing_of_messages() {
+    let upstream = upstream(|_| error(429, "rate_limit_error", "retry-after: 30\r\n"));
+    let (relay, key) = pair(Start::new().upstream(&upstream));
+    let fields = [("x-api-key", key.clear.as_str()), ("content-type", "application/json")];
+    assert_eq!(relay.post("/v1/messages/count_tokens", &fields, REQUEST).status, 200);
+    assert_eq!(asked(&upstream), ["bad", "good"]);
+    assert!(account(&relay, "bad")["rest"].is_null());
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+    assert!(!account(&relay, "bad")["rest"].is_null(), "a message's limit does");
 }
 
 #[test]
@@ -322,29 +367,40 @@ fn a_conversation_stays_with_one_account_over_restarts_and_keys_never_share_one(
 #[test]
 fn a_history_with_thinking_waits_for_its_account_and_another_does_not() {
     let is_limited = Arc::new(AtomicBool::new(false));
-    let limited = Arc::clone(&is_limited);
+    let trouble = Arc::new(Mutex::new((429, "")));
+    let (limited, told) = (Arc::clone(&is_limited), Arc::clone(&trouble));
     let upstream = Upstream::start(move |request| match limited.swap(false, Ordering::Relaxed) {
-        true => error(429, "rate_limit_error", "retry-after: 1\r\n"),
+        true => {
+            let (status, kind) = *told.lock().unwrap();
+            error(status, kind, "retry-after: 1\r\n")
+        }
         false => good(request),
     });
-    let relay = Start::new().upstream(&upstream).run();
+    // Longer than an overload is waited for.
+    let relay = Start::new().upstream(&upstream).with("AFFINITY_WAIT", "9000").run();
     add(&relay, "a", value!({}));
     add(&relay, "b", value!({}));
     let key = relay.add_key("k");
-    for thinking in [true, false] {
-        let session = format!("{thinking}");
+    for (thinking, status, kind) in [
+        (true, 429, "rate_limit_error"),
+        (false, 429, "rate_limit_error"),
+        (true, 529, "overloaded_error"),
+        (false, 529, "overloaded_error"),
+    ] {
+        *trouble.lock().unwrap() = (status, kind);
+        let session = format!("{thinking} {status}");
         relay.message(&key, turn(&session, 1, thinking).as_bytes());
         let home = asked(&upstream)[0].clone();
         // Another conversation meets the limit of the account that is home to this one.
         is_limited.store(true, Ordering::Relaxed);
         let bound = relay.add_key_with(&value!({ "name": "b", "claudeAccountId": account(&relay, &home)["id"] }));
-        assert_eq!(relay.message(&bound, REQUEST).status, 429);
+        assert_eq!(relay.message(&bound, REQUEST).status, status);
         asked(&upstream);
         let start = Instant::now();
         assert_eq!(relay.message(&key, turn(&session, 2, thinking).as_bytes()).status, 200);
-        assert_eq!(asked(&upstream)[0] == home, thinking);
-        assert_eq!(start.elapsed() >= Duration::from_millis(800), thinking, "{:?}", start.elapsed());
-        std::thread::sleep(Duration::from_millis(1200));
+        assert_eq!(asked(&upstream)[0] == home, thinking, "{status}");
+        assert_eq!(start.elapsed() >= Duration::from_millis(800), thinking, "{status} {:?}", start.elapsed());
+        eventually("the rest is over", || account(&relay, &home)["rest"].is_null());
     }
 }
 
@@ -426,7 +482,10 @@ fn an_account_serves_no_more_at_a_time_no_longer_and_for_no_more_money_than_it_m
     set(value!({ "expiresOn": "2020-01-01T00:00:00Z" }));
     assert_eq!((relay.message(&key, REQUEST).status, &account(&relay, "a")["isExpired"]), (503, &value!(true)));
     set(value!({ "expiresOn": null, "dailyCostLimit": 0.000001 }));
-    assert_eq!(relay.message(&key, REQUEST).status, 503, "today's is used up");
+    let answer = relay.message(&key, REQUEST);
+    let retry_after: i64 = answer.field("retry-after").unwrap().parse().unwrap();
+    assert_eq!(answer.status, 429, "today's is used up");
+    assert!((1..=86_400).contains(&retry_after), "until the day ends: {retry_after}");
     set(value!({ "dailyCostLimit": 5 }));
     assert_eq!(relay.message(&key, REQUEST).status, 200);
 }

@@ -72,6 +72,33 @@ fn many_requests_that_find_one_expired_token_refresh_it_once() {
 }
 
 #[test]
+fn every_refresh_stands_in_the_accounts_history() {
+    let upstream = rotating(Duration::ZERO);
+    let relay = start(&upstream).run();
+    let history = |id: &serde_json::Value| -> Vec<String> {
+        let path = format!("/admin/claude-accounts/{}/events", id.as_str().unwrap());
+        let events = relay.admin("GET", &path, &serde_json::Value::Null).json()["data"].clone();
+        let events = events.get("events").cloned().unwrap_or(events);
+        events.as_array().unwrap().iter().rev().map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    let refresh = |id: &serde_json::Value| {
+        let path = format!("/admin/claude-accounts/{}/refresh", id.as_str().unwrap());
+        relay.admin("POST", &path, &serde_json::Value::Null).status
+    };
+    let made = relay.add_account(&account("first", 1));
+    let key = relay.add_key_with(&value!({ "name": "k", "claudeAccountId": made["id"] }));
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+    assert_eq!(refresh(&made["id"]), 200);
+    assert_eq!(history(&made["id"]), ["refresh", "refresh"]);
+    let made = relay.add_account(&account("trouble", claude_relay::model::time::now_ms() + 600_000));
+    assert_eq!([refresh(&made["id"]), refresh(&made["id"])], [502, 400], "the endpoint had spent it");
+    assert_eq!(history(&made["id"]), ["refresh_failed", "refresh_failed"]);
+    let made = relay.add_account(&account("revoked", claude_relay::model::time::now_ms() + 600_000));
+    assert_eq!(refresh(&made["id"]), 400);
+    assert_eq!(history(&made["id"]), ["refresh_failed"]);
+}
+
+#[test]
 fn a_revoked_sign_in_is_an_error_of_the_account_and_trouble_is_not() {
     let upstream = rotating(Duration::ZERO);
     let relay = start(&upstream).run();
