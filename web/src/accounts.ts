@@ -3,7 +3,7 @@
 import type { Account, Proxy } from './shapes'
 
 export type AccountState =
-  'serving' | 'resting' | 'slowed' | 'stopped' | 'paused' | 'off' | 'expired' | 'created'
+  'serving' | 'resting' | 'slowed' | 'spent' | 'stopped' | 'paused' | 'off' | 'expired' | 'created'
 
 /** One word for an account; the sentence of it is made from the same record. */
 export function accountState(account: Account, now: number): AccountState {
@@ -16,13 +16,15 @@ export function accountState(account: Account, now: number): AccountState {
   if (rest && Date.parse(rest.until) > now) {
     return rest.isSoft || (rest.scope !== 'account' && rest.scope) ? 'slowed' : 'resting'
   }
-  return 'serving'
+  const { dailyCostLimit, usage } = account
+  return dailyCostLimit > 0 && (usage.today.cost ?? 0) >= dailyCostLimit ? 'spent' : 'serving'
 }
 
 export const STATE_KINDS = {
   serving: 'good',
   resting: 'warn',
   slowed: 'warn',
+  spent: 'warn',
   stopped: 'bad',
   paused: 'off',
   off: 'off',
