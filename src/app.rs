@@ -16,6 +16,11 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The setting of glibc's allocator that lets large blocks go back to the kernel when they are freed. Without it the size from
+/// which it does so rises with every such block, and the heaps of all workers keep what a burst of large bodies has taken:
+/// 94 MB instead of 21 after bodies of 1 MB on 64 connections.
+const LARGE_BLOCKS: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "262144");
+
 /// How long answers that were told to end may take to do so.
 const GIVE_UP_WAIT: Duration = Duration::from_secs(3);
 
@@ -24,7 +29,14 @@ const GIVE_UP_WAIT: Duration = Duration::from_secs(3);
 /// # Errors
 /// What kept it from starting, in one sentence for the operator.
 pub fn run(config: Config) -> Result<()> {
+    let kept_blocks = give_large_blocks_back();
     logging::start(&config)?;
+    if let Some(error) = kept_blocks {
+        log::warn!(
+            "memory of large bodies will be kept: the program could not start anew with {}: {error}",
+            LARGE_BLOCKS.0
+        );
+    }
     if let Some(kept) = apply_staged(&config.data_dir)? {
         log::warn!("a backup was restored; the database of before is in {}", kept.display());
     }
@@ -63,19 +75,32 @@ pub fn run(config: Config) -> Result<()> {
     Ok(())
 }
 
+/// Starts the program anew before it has done anything, if its allocator has no setting yet: it reads it at the start of a
+/// process and never again. Comes back where there is nothing to do, or with what kept it from that.
+fn give_large_blocks_back() -> Option<std::io::Error> {
+    let (name, value) = LARGE_BLOCKS;
+    let is_set = ["GLIBC_TUNABLES", name].iter().any(|name| std::env::var_os(name).is_some());
+    (cfg!(target_env = "gnu") && !is_set).then(|| begin_anew(name, value))
+}
+
+/// Starts the program anew after a restore. Comes back only if that fails.
+fn restart(port: u16) -> Error {
+    log::info!("starting anew");
+    // A port that was free to choose stays the one that clients know.
+    let error = begin_anew("PORT", &port.to_string());
+    Error::internal("the program could not start itself anew after a restore: please start it", error)
+}
+
 /// Becomes the program anew, in the same process, so that whoever watches it sees it go on. What is open closes by itself.
 /// Comes back only if that fails.
-fn restart(port: u16) -> Error {
+fn begin_anew(name: &str, value: &str) -> std::io::Error {
     use std::os::unix::process::CommandExt;
-    log::info!("starting anew");
     let mut arguments = std::env::args_os();
     let own_name = arguments.next().unwrap_or_default();
     // A program that was replaced meanwhile has its old name's place.
     let program = std::env::current_exe().ok().filter(|path| path.exists());
-    let mut command = std::process::Command::new(program.unwrap_or_else(|| own_name.into()));
-    // A port that was free to choose stays the one that clients know.
-    let error = command.args(arguments).env("PORT", port.to_string()).exec();
-    Error::internal("the program could not start itself anew after a restore: please start it", error)
+    let mut command = std::process::Command::new(program.unwrap_or_else(|| own_name.clone().into()));
+    command.arg0(own_name).args(arguments).env(name, value).exec()
 }
 
 fn settings(config: &Config) -> Settings {

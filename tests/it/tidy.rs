@@ -60,7 +60,7 @@ fn each_foreign_power_has_one_home() {
         ("rusqlite", &["src/store/"]),
         ("redis::", &["src/migrate/live.rs"]),
         ("TcpStream", &["src/http/"]),
-        ("std::env::var", &["src/config/sources.rs"]),
+        ("std::env::var", &["src/config/sources.rs", "src/app.rs"]),
         ("jiff::", &["src/model/time.rs", "src/config/", "src/store/"]),
         ("signal_hook", &["src/app.rs"]),
     ];
