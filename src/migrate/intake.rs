@@ -2,7 +2,7 @@
 //! admins are kept, everything is counted.
 
 use super::accounts::{self, Secrets, Source};
-use super::records::{self, Fields, Name, Unit};
+use super::records::{self, Fields, Name, REDACTED, Unit};
 use crate::error::{Error, Result};
 use crate::model::Sensitive;
 use crate::model::moved::{MovedAccount, MovedAdmin, MovedKey, MovedUsage};
@@ -27,6 +27,8 @@ pub(super) struct Intake {
     offset_hours: i64,
     zone: TimeZone,
     now_ms: i64,
+    /// Whether a key's hash was cut off.
+    is_sanitised: bool,
     /// Keys whose terms are not quite the same here, by what is said of them.
     changed: BTreeMap<&'static str, u64>,
 }
@@ -43,6 +45,7 @@ impl Intake {
             offset_hours,
             zone: zone.clone(),
             now_ms: now_ms(),
+            is_sanitised: false,
             changed: BTreeMap::new(),
         })
     }
@@ -75,19 +78,23 @@ impl Intake {
         self.tally.skip(Kind::Other, reason, &format!("{shown}:…"));
     }
 
-    /// Takes a key. One without a hash that works is kept as a deleted one, for its bill.
+    /// Takes an entry of the index in which the original looks keys up.
+    pub(super) fn index(&mut self, hash: &str, id: &str) -> Result<()> {
+        // It looks up lower-case hex, so that it never finds anything else.
+        if records::is_hash(hash) && !hash.bytes().any(|byte| byte.is_ascii_uppercase()) && !id.is_empty() {
+            self.spool.add_hash(hash, id)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a key. One without a hash, in the end, is kept as a deleted one, for its bill.
     pub(super) fn key(&mut self, id: &str, fields: &Fields) -> Result<()> {
         if id.is_empty() || fields.is_empty() {
             self.tally.skip(Kind::ApiKeys, "it is empty or has no identifier", id);
             return Ok(());
         }
-        let hash = match records::hash(fields, self.pepper.expose()) {
-            Ok(hash) => Some(hash),
-            Err(reason) => {
-                self.tally.skip(Kind::ApiKeys, reason, fields.text("name"));
-                None
-            }
-        };
+        let hash = records::hash(fields, self.pepper.expose());
+        self.is_sanitised |= fields.text("apiKey").contains(REDACTED);
         let (key, changes) = records::key(id, fields, hash, self.now_ms);
         for change in changes {
             *self.changed.entry(change).or_default() += 1;
@@ -174,6 +181,7 @@ impl Intake {
     /// Ends the reading: proves the encryption key, and makes keys of those that are known by their bill alone.
     pub(super) fn finish(&mut self, sample: Option<&Sensitive>) -> Result<()> {
         let mut is_proven = self.secrets.proven()?;
+        self.find_keys()?;
         if let Some(sample) = sample {
             let hash = hash_api_key(sample.expose(), self.pepper.expose());
             if !self.spool.has_hash(&hash)? {
@@ -208,6 +216,34 @@ impl Intake {
             ));
         }
         Ok(())
+    }
+
+    /// Gives keys the hashes under which the original found them.
+    fn find_keys(&mut self) -> Result<()> {
+        let indexed = self.spool.apply_index(self.pepper.expose())?;
+        for (count, sentence) in [
+            (
+                indexed.refused,
+                "its index of keys (apikey:hash_map) did not have them, so the original refused them; they are here, but \
+                 switched off",
+            ),
+            (indexed.found, "its index of keys (apikey:hash_map) found them by another text than that of their record"),
+            (
+                indexed.several,
+                "its index of keys (apikey:hash_map) found them by several texts, of which one works here",
+            ),
+        ] {
+            if count > 0 {
+                self.tally.note(format!("{count} keys: {sentence}"));
+            }
+        }
+        let reason = if self.is_sanitised {
+            "the export is sanitised: its hash was cut off; what it used is kept under a deleted key"
+        } else {
+            "it has no hash, so nobody can use it; what it used is kept under a deleted key"
+        };
+        let tally = &mut self.tally;
+        self.spool.hashless(&mut |name| tally.skip(Kind::ApiKeys, reason, name))
     }
 
     /// The key that stands for all that were deleted without a trace but in the sums of all keys.

@@ -79,17 +79,20 @@ impl Fields {
     }
 }
 
-/// A key's hash, or why it has none that works.
-pub(super) fn hash(fields: &Fields, pepper: &str) -> Result<String, &'static str> {
+/// The hash that a key's record has, if it has one.
+pub(super) fn hash(fields: &Fields, pepper: &str) -> Option<String> {
     match fields.text("apiKey") {
-        "" => Err("it has no hash, so nobody can use it; what it used is kept under a deleted key"),
-        text if text.contains(REDACTED) => {
-            Err("the export is sanitised: its hash was cut off; what it used is kept under a deleted key")
-        }
-        text if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(text.to_ascii_lowercase()),
+        "" => None,
+        text if text.contains(REDACTED) => None,
+        text if is_hash(text) => Some(text.to_ascii_lowercase()),
         // An export that was edited by hand may have keys in the clear, which the original's import hashes as well.
-        clear => Ok(hash_api_key(clear, pepper)),
+        clear => Some(hash_api_key(clear, pepper)),
     }
+}
+
+/// Whether a text has the form of a hash: SHA-256 in hex.
+pub(super) fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A key as it is here, and which of its terms are not quite the same.

@@ -1,0 +1,106 @@
+//! Moving in where the original has rules of its own: what it looked up, what it took for a date, a number, a secret.
+
+use crate::harness::redis::Redis;
+use crate::harness::relay::Start;
+use crate::harness::{Key, Relay};
+use crate::moving_in::{from_redis, migrate};
+use crate::moving_later::{list, notes, of, put};
+use claude_relay::model::secret::hash_api_key;
+use serde_json::Value;
+
+const ORIGINAL_KEY: &str = "TestEncKeyFixtureA0123456789abcd";
+
+fn clear(id: &str) -> String {
+    format!("cr_{id:0>64}")
+}
+
+fn hash(id: &str) -> String {
+    hash_api_key(&clear(id), ORIGINAL_KEY)
+}
+
+/// What the relay says to the holder of a key.
+fn status(relay: &Relay, id: &str) -> (u16, Value) {
+    let key = Key { id: id.to_owned(), clear: clear(id) };
+    let response = relay.get("/api/v1/key-info", &[("x-api-key", &key.clear)]);
+    (response.status, response.json()["keyInfo"]["id"].clone())
+}
+
+#[test]
+fn the_index_of_keys_decides_which_text_opens_which_key() {
+    let redis = Redis::start();
+    let key = |id: &str, hash: &str| {
+        let fields = [("id", id), ("name", id), ("isActive", "true"), ("apiKey", hash)];
+        put(&redis, &format!("apikey:{id}"), &fields[..if hash.is_empty() { 3 } else { 4 }]);
+    };
+    let entry = |hash: &str, id: &str| put(&redis, "apikey:hash_map", &[(hash, id)]);
+    key("plain", &hash("plain"));
+    entry(&hash("plain"), "plain");
+    // Its entry was lost: the original refused it.
+    key("lost", &hash("lost"));
+    // Its record has no hash, or another one.
+    key("bare", "");
+    entry(&hash("bare"), "bare");
+    key("moved", &hash("moved-record"));
+    entry(&hash("moved"), "moved");
+    // Two records have one hash; the index says whose it is. The older one is the other.
+    key("a-copy", &hash("shared"));
+    key("owner", &hash("shared"));
+    entry(&hash("shared"), "owner");
+    // A copy with an entry of its own.
+    key("twin", &hash("plain"));
+    entry(&hash("twin"), "twin");
+    // Two texts open one key.
+    key("double", &hash("double"));
+    entry(&hash("double"), "double");
+    entry(&hash("double-2"), "double");
+    entry(&hash("gone"), "gone");
+    key("nothing", "");
+    put(&redis, "apikey:deleted", &[("id", "deleted"), ("name", "deleted"), ("isDeleted", "true")]);
+    put(&redis, "apikey:deleted", &[("apiKey", &hash("deleted"))]);
+    // Enough for Redis to give them out in pieces.
+    for number in 0..2500 {
+        entry(&format!("{number:064}"), "none");
+    }
+
+    let relay = Start::new().run();
+    let state = migrate(&relay, &from_redis(&redis));
+    assert_eq!(state["state"], "done", "{state}");
+    let opened = |id: &str| (200, Value::from(id));
+    for id in ["plain", "bare", "moved", "owner", "twin", "double"] {
+        let (status, found) = status(&relay, id);
+        if id == "owner" {
+            assert_eq!(status, 401, "its text is another");
+        } else {
+            assert_eq!((status, found), opened(id), "{id}");
+        }
+    }
+    assert_eq!(status(&relay, "shared"), opened("owner"));
+    for id in ["lost", "moved-record", "a-copy", "double-2", "gone", "nothing", "deleted"] {
+        assert_eq!(status(&relay, id).0, 401, "{id}");
+    }
+    let keys = list(&relay, "/admin/api-keys");
+    for (id, is_active) in [("plain", true), ("lost", false), ("a-copy", false), ("owner", true), ("bare", true)] {
+        assert_eq!(of(&keys, id)["isActive"], is_active, "{id}");
+    }
+    let told = notes(&state);
+    for note in [
+        "2 keys: its index of keys (apikey:hash_map) did not have them",
+        "3 keys: its index of keys (apikey:hash_map) found them by another text",
+        "1 keys: its index of keys (apikey:hash_map) found them by several texts",
+    ] {
+        assert!(told.contains(note), "{note} is not in {told}");
+    }
+    assert_eq!(state["report"]["apiKeys"]["skipped"], 1, "{state}");
+
+    let content = || relay.query("SELECT * FROM api_keys ORDER BY seq");
+    let before = content();
+    assert_eq!(migrate(&relay, &from_redis(&redis))["state"], "done");
+    assert_eq!(content(), before, "a second import changes nothing");
+
+    // A source without an index, rebuilt by hand, is read by its records.
+    redis.run(&["DEL", "apikey:hash_map"]);
+    let other = Start::new().run();
+    assert_eq!(migrate(&other, &from_redis(&redis))["state"], "done");
+    assert_eq!(status(&other, "lost"), opened("lost"));
+    assert_eq!(status(&other, "moved-record"), opened("moved"));
+}
