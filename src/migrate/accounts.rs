@@ -32,18 +32,40 @@ pub(super) struct Secrets {
     cipher: Cipher,
     /// Console accounts are sealed under a key of their own, derived when the first is met.
     console: Option<Cipher>,
+    /// Whether the source has them in the clear, whatever they look like.
+    is_clear: bool,
     opened: u64,
     closed: u64,
+}
+
+/// A secret as it was found.
+enum Found {
+    Clear(Sensitive),
+    /// It looks sealed in the oldest form and does not open: the original took it for what it is.
+    AsItStands(Sensitive),
+    Closed,
 }
 
 impl Secrets {
     pub(super) fn new(encryption_key: &Sensitive) -> Result<Secrets> {
         let cipher = Cipher::new(encryption_key.expose()).map_err(underivable)?;
-        Ok(Secrets { encryption_key: encryption_key.clone(), cipher, console: None, opened: 0, closed: 0 })
+        Ok(Secrets {
+            encryption_key: encryption_key.clone(),
+            cipher,
+            console: None,
+            is_clear: false,
+            opened: 0,
+            closed: 0,
+        })
     }
 
     pub(super) fn fingerprint(&self) -> String {
         self.cipher.fingerprint()
+    }
+
+    /// The source says that it was decrypted.
+    pub(super) fn are_clear(&mut self) {
+        self.is_clear = true;
     }
 
     /// Whether the encryption key has opened anything.
@@ -61,8 +83,8 @@ impl Secrets {
         Ok(self.opened > 0)
     }
 
-    /// Opens a secret in either of the original's forms; `None` if it cannot be. What is in neither was stored in the clear.
-    fn open(&mut self, stored: &str, source: Source) -> Result<Option<Sensitive>> {
+    /// Opens a secret in either of the original's forms. What is in neither was stored in the clear.
+    fn open(&mut self, stored: &str, source: Source) -> Result<Found> {
         let is_hex = |text: &str| {
             text.len() >= 32 && text.len().is_multiple_of(32) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
         };
@@ -71,8 +93,8 @@ impl Secrets {
             // A key of another service may look like the oldest form, which no Console account was ever in.
             None => is_hex(stored) && source == Source::Subscription,
         };
-        if !is_sealed {
-            return Ok(Some(Sensitive::new(stored.to_owned())));
+        if self.is_clear || !is_sealed {
+            return Ok(Found::Clear(Sensitive::new(stored.to_owned())));
         }
         let cipher = match source {
             Source::Subscription => &self.cipher,
@@ -84,9 +106,17 @@ impl Secrets {
                 self.console.as_ref().unwrap_or(&self.cipher)
             }
         };
-        let clear = cipher.open(stored).ok();
-        *(if clear.is_some() { &mut self.opened } else { &mut self.closed }) += 1;
-        Ok(clear.map(Sensitive::new))
+        Ok(match cipher.open(stored) {
+            Ok(clear) => {
+                self.opened += 1;
+                Found::Clear(Sensitive::new(clear))
+            }
+            Err(_) if !stored.contains(':') => Found::AsItStands(Sensitive::new(stored.to_owned())),
+            Err(_) => {
+                self.closed += 1;
+                Found::Closed
+            }
+        })
     }
 }
 
@@ -119,10 +149,17 @@ pub(super) fn account(
     let name = fields.text("name").to_owned();
     let mut notes = Vec::new();
     let mut open = |field: &str| -> Result<Sensitive> {
-        Ok(secrets.open(fields.text(field), source)?.unwrap_or_else(|| {
-            notes.push(format!("{field} of account {name:?} cannot be decrypted and is left empty"));
-            Sensitive::new(String::new())
-        }))
+        Ok(match secrets.open(fields.text(field), source)? {
+            Found::Clear(secret) => secret,
+            Found::AsItStands(secret) => {
+                notes.push(format!("{field} of account {name:?} is kept as it stands: it is hex that does not open"));
+                secret
+            }
+            Found::Closed => {
+                notes.push(format!("{field} of account {name:?} cannot be decrypted and is left empty"));
+                Sensitive::new(String::new())
+            }
+        })
     };
     let (email, password, api_key) = (open("email")?, open("password")?, open("apiKey")?);
     let (mut access_token, mut refresh_token) = (open("accessToken")?, open("refreshToken")?);

@@ -15,7 +15,11 @@ const VERSIONS: [&str; 2] = ["1.", "2."];
 
 /// Reads all records.
 pub(super) fn read(text: &str, intake: &mut Intake, progress: &Progress) -> Result<()> {
-    progress.set_total(count(text)?);
+    let head = head(text)?;
+    progress.set_total((head.data.keys.len() + head.data.accounts.len()) as u64);
+    if head.metadata.decrypted == Value::Bool(true) && !is_truthy(&head.metadata.sanitized) {
+        intake.secrets_are_clear();
+    }
     let mut failure = None;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let mut taking = Taking { intake, progress, failure: &mut failure };
@@ -37,6 +41,10 @@ struct Head {
 struct Metadata {
     #[serde(default)]
     version: Value,
+    #[serde(default)]
+    decrypted: Value,
+    #[serde(default)]
+    sanitized: Value,
 }
 
 #[derive(Deserialize)]
@@ -47,15 +55,20 @@ struct Lists {
     accounts: Vec<IgnoredAny>,
 }
 
-/// Checks what the file is, and counts what is in it.
-fn count(text: &str) -> Result<u64> {
+/// Reads what the file is and how much is in it.
+fn head(text: &str) -> Result<Head> {
     let head: Head = serde_json::from_str(text)
         .map_err(|error| Error::invalid(format!("export is not an export of the original: {error}")))?;
     let version = head.metadata.version.as_str().unwrap_or_default();
     if !VERSIONS.iter().any(|known| version.starts_with(known)) {
         return Err(Error::invalid("export must be of version 1.0 or 2.0 of the original's format"));
     }
-    Ok((head.data.keys.len() + head.data.accounts.len()) as u64)
+    Ok(head)
+}
+
+/// What JavaScript takes for true, of what may stand there.
+fn is_truthy(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Bool(false)) && value != ""
 }
 
 /// What takes the records in, and what stopped it.

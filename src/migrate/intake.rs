@@ -54,6 +54,11 @@ impl Intake {
         self.secrets.fingerprint()
     }
 
+    /// The source says that its secrets were decrypted.
+    pub(super) fn secrets_are_clear(&mut self) {
+        self.secrets.are_clear();
+    }
+
     /// Takes a Redis record whose name was read before.
     pub(super) fn record(&mut self, text: &str, name: &Name<'_>, fields: &Fields) -> Result<()> {
         match *name {

@@ -5,10 +5,12 @@ use crate::harness::relay::Start;
 use crate::harness::{Key, Relay};
 use crate::moving_in::{from_redis, migrate};
 use crate::moving_later::{list, notes, of, put};
-use claude_relay::model::secret::hash_api_key;
-use serde_json::Value;
+use claude_relay::model::secret::{Cipher, hash_api_key};
+use serde_json::{Value, json};
 
 const ORIGINAL_KEY: &str = "TestEncKeyFixtureA0123456789abcd";
+
+const OWN_KEY: &str = "the relay has a key of its own here";
 
 fn clear(id: &str) -> String {
     format!("cr_{id:0>64}")
@@ -103,4 +105,39 @@ fn the_index_of_keys_decides_which_text_opens_which_key() {
     assert_eq!(migrate(&other, &from_redis(&redis))["state"], "done");
     assert_eq!(status(&other, "lost"), opened("lost"));
     assert_eq!(status(&other, "moved-record"), opened("moved"));
+}
+
+#[test]
+fn secrets_that_look_sealed_are_none_where_the_source_is_decrypted_or_nothing_opens_them() {
+    const PASSWORD: &str = "5f4dcc3b5aa765d61d8327deb882cf99";
+    let password = |relay: &Relay| -> String {
+        let sealed = relay.query("SELECT password FROM accounts WHERE id = 'a'");
+        let rusqlite::types::Value::Text(sealed) = &sealed[0][0] else { panic!("{sealed:?}") };
+        Cipher::new(OWN_KEY).unwrap().open(sealed).unwrap()
+    };
+    let start = || Start::new().with("ENCRYPTION_KEY", OWN_KEY).run();
+    let account = |password: &str| {
+        json!({ "id": "a", "name": "a", "isActive": "true", "password": password, "accessToken": "sk-ant-oat01-a",
+            "refreshToken": "sk-ant-ort01-a" })
+    };
+    let export = |decrypted: bool, password: &str| {
+        json!({ "source": "json", "encryptionKey": ORIGINAL_KEY, "export": {
+            "metadata": { "version": "2.0", "decrypted": decrypted, "sanitized": false },
+            "data": { "apiKeys": [], "claudeAccounts": [account(password)] } } })
+    };
+    let pair = format!("{PASSWORD}:{PASSWORD}");
+    for (decrypted, text) in [(true, PASSWORD), (true, pair.as_str()), (false, PASSWORD)] {
+        let relay = start();
+        let state = migrate(&relay, &export(decrypted, text));
+        assert_eq!(state["state"], "done", "{state}");
+        assert_eq!(password(&relay), text);
+        assert_eq!(notes(&state).contains("is kept as it stands"), !decrypted, "{state}");
+    }
+    let state = migrate(&start(), &export(false, &pair));
+    assert!(state["error"].as_str().unwrap().contains("encryption key is not the one"), "{state}");
+
+    let (relay, redis) = (start(), Redis::start());
+    put(&redis, "claude:account:a", &[("id", "a"), ("name", "a"), ("password", PASSWORD), ("accessToken", "t")]);
+    let state = migrate(&relay, &from_redis(&redis));
+    assert_eq!((&state["state"], password(&relay).as_str()), (&json!("done"), PASSWORD), "{state}");
 }
