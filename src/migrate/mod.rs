@@ -5,6 +5,7 @@
 //! database is held only for the writing; until its commit it can be cancelled, and then it has changed nothing.
 
 mod accounts;
+mod date;
 pub mod export;
 mod file;
 mod intake;

@@ -1,9 +1,10 @@
 //! The original's records as it stored them, field by field, and the nouns that they become. Every value was text there, and
 //! every one may be missing, empty or something else than it should be.
 
+use super::date;
 use crate::model::moved::{LaterKey, MovedKey};
 use crate::model::secret::hash_api_key;
-use crate::model::time::{Buckets, TimeZone, parse, parse_in};
+use crate::model::time::{Buckets, TimeZone, parse};
 use crate::model::{Tokens, Usage, cost};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -104,6 +105,11 @@ pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) 
     };
     let is_deleted = fields.is_true("isDeleted");
     let mut changes = Vec::new();
+    let expires_at_ms = date::parse(&expires_at);
+    let is_dated = expires_at_ms.is_some() || !date::looks_like_one(&expires_at);
+    if !is_dated {
+        changes.push("the end of their life is no date that can be read; they are here, but switched off");
+    }
     let key = MovedKey {
         id: id.to_owned(),
         hash,
@@ -113,15 +119,14 @@ pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) 
         concurrency_limit: fields.limit("concurrencyLimit"),
         rate_limit_window: fields.limit("rateLimitWindow"),
         rate_limit_requests: fields.limit("rateLimitRequests"),
-        is_active: fields.is_true("isActive") && may_use_claude(fields, &mut changes),
+        is_active: fields.is_true("isActive") && is_dated && may_use_claude(fields, &mut changes),
         claude_account_id: bound_account(fields, &mut changes),
         enable_model_restriction: fields.is_true("enableModelRestriction"),
         restricted_models: fields.texts("restrictedModels"),
         created_at_ms: fields.instant("createdAt").unwrap_or(now_ms),
         updated_at_ms: fields.instant("updatedAt"),
         last_used_at_ms: fields.instant("lastUsedAt"),
-        // A time without an offset was one of the server's zone, which was UTC unless it was set.
-        expires_at_ms: parse(&expires_at).or_else(|| parse_in(&expires_at, &TimeZone::UTC)),
+        expires_at_ms,
         expires_at,
         deleted_at_ms: is_deleted.then(|| fields.instant("deletedAt").unwrap_or(now_ms)),
         later: later(fields, &mut changes),

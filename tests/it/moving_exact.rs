@@ -141,3 +141,44 @@ fn secrets_that_look_sealed_are_none_where_the_source_is_decrypted_or_nothing_op
     let state = migrate(&relay, &from_redis(&redis));
     assert_eq!((&state["state"], password(&relay).as_str()), (&json!("done"), PASSWORD), "{state}");
 }
+
+fn export(decrypted: bool, data: &Value) -> Value {
+    json!({ "source": "json", "encryptionKey": ORIGINAL_KEY, "export": {
+        "metadata": { "version": 2.0, "decrypted": decrypted }, "data": data } })
+}
+
+#[test]
+fn ends_of_keys_are_the_dates_that_the_original_took_them_for() {
+    let redis = Redis::start();
+    let ends = [
+        ("2020/01/05", 401),
+        ("Sun, 05 Jan 2020 00:00:00 GMT", 401),
+        ("2020-1-5", 401),
+        ("2020", 401),
+        ("2020-01", 401),
+        ("January 5 2020", 401),
+        ("2020-01-05T08:00:00+08:00", 401),
+        // No date at all: it never ended there.
+        ("1577836800000", 200),
+        ("when I say so", 200),
+        ("2099/01/05", 200),
+        ("", 200),
+        // Meant as a date, and nobody knows which.
+        ("2020-13-45", 401),
+        ("2020年1月5日", 401),
+    ];
+    for (number, (end, _)) in ends.iter().enumerate() {
+        let (id, clear) = (format!("k{number}"), clear(&format!("k{number}")));
+        let fields = [("id", id.as_str()), ("name", end), ("apiKey", &clear), ("isActive", "true"), ("expiresAt", end)];
+        put(&redis, &format!("apikey:{id}"), &fields);
+    }
+    let relay = Start::new().run();
+    let state = migrate(&relay, &from_redis(&redis));
+    assert_eq!(state["state"], "done", "{state}");
+    for (number, (end, expected)) in ends.iter().enumerate() {
+        assert_eq!(status(&relay, &format!("k{number}")).0, *expected, "{end}");
+    }
+    assert!(notes(&state).contains("2 keys: the end of their life is no date that can be read"), "{state}");
+    let keys = list(&relay, "/admin/api-keys");
+    assert_eq!((&of(&keys, "k11")["isActive"], &of(&keys, "k7")["isActive"]), (&json!(false), &json!(true)));
+}
