@@ -1,7 +1,8 @@
 //! Accounts of the original: those of a subscription, and the Console accounts of its later versions, which hold an API key
 //! and the address of any Anthropic-compatible service.
 
-use super::records::{Fields, REDACTED};
+use super::fields::Fields;
+use super::records::REDACTED;
 use crate::error::{Error, Result};
 use crate::model::moved::MovedAccount;
 use crate::model::secret::Cipher;
@@ -184,7 +185,7 @@ pub(super) fn account(
         account_type: AccountType::parse(fields.text("accountType")).unwrap_or(AccountType::Shared),
         is_active: fields.is_true("isActive") || fields.is_true("quotaAutoStopped"),
         schedulable: fields.text("schedulable") != "false" || is_own_stop,
-        priority: Some(fields.limit("priority")).filter(|priority| (1..=100).contains(priority)).unwrap_or(50),
+        priority: fields.limit("priority").filter(|priority| (1..=100).contains(priority)).unwrap_or(50),
         status: status(fields).to_owned(),
         error_message: fields.text("errorMessage").to_owned(),
         email,
@@ -194,8 +195,8 @@ pub(super) fn account(
         api_key,
         base_url: base_url(fields.text("apiUrl")).filter(|_| source == Source::Console),
         model_mapping,
-        max_concurrency: Some(fields.limit("maxConcurrentTasks")).filter(|max| *max <= CONCURRENCY_MAX).unwrap_or(0),
-        daily_cost_limit: fields.dollars("dailyQuota"),
+        max_concurrency: fields.limit("maxConcurrentTasks").filter(|max| *max <= CONCURRENCY_MAX).unwrap_or(0),
+        daily_cost_limit: fields.dollars("dailyQuota").unwrap_or(0),
         expires_on_ms: fields.instant("subscriptionExpiresAt"),
         proxy,
         expires_at_ms: fields.text("expiresAt").parse().ok().or_else(|| fields.instant("expiresAt")),

@@ -2,8 +2,9 @@
 
 use super::Progress;
 use super::accounts::Source;
+use super::fields::Fields;
 use super::intake::Intake;
-use super::records::{Fields, Unit};
+use super::records::Unit;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};

@@ -2,7 +2,8 @@
 //! admins are kept, everything is counted.
 
 use super::accounts::{self, Secrets, Source};
-use super::records::{self, Fields, Name, REDACTED, Unit};
+use super::fields::Fields;
+use super::records::{self, Name, REDACTED, Unit};
 use crate::error::{Error, Result};
 use crate::model::Sensitive;
 use crate::model::moved::{MovedAccount, MovedAdmin, MovedKey, MovedUsage};

@@ -1,8 +1,9 @@
 //! Reads a live Redis: with SCAN, never KEYS, in batches, and nothing is written there.
 
 use super::Progress;
+use super::fields::Fields;
 use super::intake::Intake;
-use super::records::{Fields, Name, name};
+use super::records::{Name, name};
 use crate::error::{Error, Kind, Result};
 use crate::model::Sensitive;
 use redis::{Client, Connection, RedisError, RedisResult, TlsCertificates};

@@ -7,6 +7,7 @@
 mod accounts;
 mod date;
 pub mod export;
+mod fields;
 mod file;
 mod intake;
 mod live;
