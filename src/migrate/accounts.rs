@@ -6,8 +6,9 @@ use super::records::REDACTED;
 use crate::error::{Error, Result};
 use crate::model::moved::MovedAccount;
 use crate::model::secret::Cipher;
+use crate::model::time::parse;
 use crate::model::{AccountKind, AccountType, Proxy, Sensitive};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Requests at a time that an account may be limited to; more is taken as no limit.
@@ -163,13 +164,8 @@ pub(super) fn account(
         })
     };
     let (email, password, api_key) = (open("email")?, open("password")?, open("apiKey")?);
-    let (mut access_token, mut refresh_token) = (open("accessToken")?, open("refreshToken")?);
-    if access_token.expose().is_empty() && refresh_token.expose().is_empty() {
-        // Written by hand or by a later version: the tokens may be in their common record alone.
-        let both: Value = serde_json::from_str(open("claudeAiOauth")?.expose()).unwrap_or_default();
-        let of = |name: &str| Sensitive::new(both[name].as_str().unwrap_or_default().to_owned());
-        (access_token, refresh_token) = (of("accessToken"), of("refreshToken"));
-    }
+    let tokens = tokens(fields, &mut open)?;
+    notes.extend(left_off(&name, fields));
     let (proxy, fault) = proxy(fields);
     let (model_mapping, note) = models(fields);
     notes.extend(note.map(|note| format!("Account {name:?} {note}")));
@@ -180,7 +176,7 @@ pub(super) fn account(
         description: fields.text("description").to_owned(),
         kind: match source {
             Source::Console => AccountKind::ApiKey,
-            Source::Subscription => kind(&access_token, &refresh_token),
+            Source::Subscription => kind(&tokens.access, &tokens.refresh),
         },
         account_type: AccountType::parse(fields.text("accountType")).unwrap_or(AccountType::Shared),
         is_active: fields.is_true("isActive") || fields.is_true("quotaAutoStopped"),
@@ -190,8 +186,8 @@ pub(super) fn account(
         error_message: fields.text("errorMessage").to_owned(),
         email,
         password,
-        access_token,
-        refresh_token,
+        access_token: tokens.access,
+        refresh_token: tokens.refresh,
         api_key,
         base_url: base_url(fields.text("apiUrl")).filter(|_| source == Source::Console),
         model_mapping,
@@ -199,8 +195,8 @@ pub(super) fn account(
         daily_cost_limit: fields.dollars("dailyQuota").unwrap_or(0),
         expires_on_ms: fields.instant("subscriptionExpiresAt"),
         proxy,
-        expires_at_ms: fields.text("expiresAt").parse().ok().or_else(|| fields.instant("expiresAt")),
-        scopes: fields.text("scopes").to_owned(),
+        expires_at_ms: tokens.expires_at_ms,
+        scopes: tokens.scopes,
         created_at_ms: fields.instant("createdAt").unwrap_or(now_ms),
         updated_at_ms: fields.instant("updatedAt"),
         last_used_at_ms: fields.instant("lastUsedAt"),
@@ -220,6 +216,54 @@ pub(super) fn account(
     Ok((account, notes))
 }
 
+/// What is not taken over of an account's settings.
+fn left_off(name: &str, fields: &Fields) -> Vec<String> {
+    let mut notes = Vec::new();
+    if fields.text("apiUrl").contains('?') {
+        notes.push(format!("The address of account {name:?} had a query, which is cut off"));
+    }
+    for limit in ["priority", "maxConcurrentTasks", "dailyQuota"] {
+        if fields.dollars(limit).is_none() {
+            notes.push(format!("{limit} of account {name:?} is no number; here it is without it"));
+        }
+    }
+    notes
+}
+
+/// Tokens of a subscription, and what is known of them.
+struct Tokens {
+    access: Sensitive,
+    refresh: Sensitive,
+    expires_at_ms: Option<i64>,
+    scopes: String,
+}
+
+/// Written by hand or by a later version, tokens may be in their common record alone, and with them their end and scopes.
+fn tokens(fields: &Fields, open: &mut dyn FnMut(&str) -> Result<Sensitive>) -> Result<Tokens> {
+    let instant = |text: &str| text.parse().ok().or_else(|| parse(text));
+    let mut tokens = Tokens {
+        access: open("accessToken")?,
+        refresh: open("refreshToken")?,
+        expires_at_ms: instant(fields.text("expiresAt")),
+        scopes: fields.text("scopes").to_owned(),
+    };
+    if tokens.access.expose().is_empty() && tokens.refresh.expose().is_empty() {
+        let both: Map<String, Value> = serde_json::from_str(open("claudeAiOauth")?.expose()).unwrap_or_default();
+        let scopes: Vec<&str> = match both.get("scopes") {
+            Some(Value::Array(scopes)) => scopes.iter().filter_map(Value::as_str).collect(),
+            scopes => scopes.and_then(Value::as_str).into_iter().collect(),
+        };
+        let (scopes, both) = (scopes.join(" "), Fields::from(both.clone()));
+        let of = |name: &str| Sensitive::new(both.text(name).to_owned());
+        (tokens.access, tokens.refresh) = (of("accessToken"), of("refreshToken"));
+        tokens.expires_at_ms = tokens.expires_at_ms.or_else(|| instant(both.text("expiresAt")));
+        if tokens.scopes.is_empty() {
+            tokens.scopes = scopes;
+        }
+    }
+    Ok(tokens)
+}
+
 fn proxy(fields: &Fields) -> (Option<Proxy>, Option<String>) {
     match fields.text("proxy") {
         "" | "null" => (None, None),
@@ -230,12 +274,12 @@ fn proxy(fields: &Fields) -> (Option<Proxy>, Option<String>) {
     }
 }
 
-/// A Console account's address without the path of the one route, which some admins wrote with it.
+/// A Console account's address without the path of the one route and its query, which some admins wrote with it.
 fn base_url(text: &str) -> Option<String> {
-    let text = text.trim().trim_end_matches('/');
+    let text = text.split('?').next().unwrap_or_default().trim().trim_end_matches('/');
     let text = text.strip_suffix("/v1/messages").unwrap_or(text).trim_end_matches('/');
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
-    let is_clean = rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@".contains(&byte));
+    let is_clean = rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"#@".contains(&byte));
     (is_clean && !rest.is_empty() && !rest.starts_with('/')).then(|| text.to_owned())
 }
 
@@ -282,6 +326,8 @@ mod tests {
             (" https://api.example.com/claude/ ", Some("https://api.example.com/claude")),
             ("https://api.example.com/v1/messages", Some("https://api.example.com")),
             ("http://10.0.0.7:3000/api/v1/messages/", Some("http://10.0.0.7:3000/api")),
+            ("https://api.example.com/v1/messages?beta=true", Some("https://api.example.com")),
+            ("https://api.example.com/?a=b/v1/messages", Some("https://api.example.com")),
             ("api.example.com", None),
             ("ftp://api.example.com", None),
             ("https://user:word@example.com", None),

@@ -12,12 +12,15 @@ use serde_json::{Map, Value};
 use std::fmt;
 
 /// Versions of the format that are read. Later ones of the first two have the same outline.
-const VERSIONS: [&str; 2] = ["1.", "2."];
+const VERSIONS: [&str; 2] = ["1", "2"];
 
 /// Reads all records.
 pub(super) fn read(text: &str, intake: &mut Intake, progress: &Progress) -> Result<()> {
+    // Some editors put a mark before everything.
+    let text = text.trim_start_matches('\u{feff}');
     let head = head(text)?;
-    progress.set_total((head.data.keys.len() + head.data.accounts.len()) as u64);
+    let length = |list: &Option<Vec<IgnoredAny>>| list.as_ref().map_or(0, Vec::len) as u64;
+    progress.set_total(length(&head.data.keys) + length(&head.data.accounts));
     if head.metadata.decrypted == Value::Bool(true) && !is_truthy(&head.metadata.sanitized) {
         intake.secrets_are_clear();
     }
@@ -51,17 +54,21 @@ struct Metadata {
 #[derive(Deserialize)]
 struct Lists {
     #[serde(default, rename = "apiKeys")]
-    keys: Vec<IgnoredAny>,
+    keys: Option<Vec<IgnoredAny>>,
     #[serde(default, rename = "claudeAccounts")]
-    accounts: Vec<IgnoredAny>,
+    accounts: Option<Vec<IgnoredAny>>,
 }
 
 /// Reads what the file is and how much is in it.
 fn head(text: &str) -> Result<Head> {
     let head: Head = serde_json::from_str(text)
         .map_err(|error| Error::invalid(format!("export is not an export of the original: {error}")))?;
-    let version = head.metadata.version.as_str().unwrap_or_default();
-    if !VERSIONS.iter().any(|known| version.starts_with(known)) {
+    let version = match &head.metadata.version {
+        Value::String(version) => version.clone(),
+        version => version.to_string(),
+    };
+    let is_of = |known: &&str| version.split('.').next() == Some(*known);
+    if !VERSIONS.iter().any(is_of) {
         return Err(Error::invalid("export must be of version 1.0 or 2.0 of the original's format"));
     }
     Ok(head)

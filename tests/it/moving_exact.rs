@@ -182,3 +182,69 @@ fn ends_of_keys_are_the_dates_that_the_original_took_them_for() {
     let keys = list(&relay, "/admin/api-keys");
     assert_eq!((&of(&keys, "k11")["isActive"], &of(&keys, "k7")["isActive"]), (&json!(false), &json!(true)));
 }
+
+#[test]
+fn numbers_are_what_javascript_takes_out_of_them() {
+    let relay = Start::new().run();
+    let data = json!({ "apiKeys": [
+        { "id": "a", "name": "a", "apiKey": clear("a"), "isActive": "true", "tokenLimit": 60.0,
+            "concurrencyLimit": "3.9", "rateLimitWindow": "60 minutes", "rateLimitRequests": "7e3",
+            "dailyCostLimit": "2.5 USD",
+            "usageStats": { "total": { "totalInputTokens": 10.0, "totalOutputTokens": "5.0", "totalRequests": 1 } } },
+        { "id": "b", "name": "b", "apiKey": clear("b"), "isActive": "true", "tokenLimit": "many",
+            "concurrencyLimit": "NaN", "rateLimitWindow": "" },
+        // Of before there were two kinds of tokens.
+        { "id": "old", "name": "old", "apiKey": clear("old"), "isActive": "true", "usageStats": {
+            "total": { "totalTokens": "15", "totalRequests": "3" },
+            "monthly": { "2026-01": { "tokens": "5", "requests": "1" }, "2026-02": { "tokens": "5", "requests": "1" },
+                "2026-03": { "tokens": "5", "requests": "1" } } } },
+    ], "claudeAccounts": null, "claudeConsoleAccounts": null, "geminiAccounts": null, "admins": null,
+        "globalModelStats": null });
+    let state = migrate(&relay, &export(true, &data));
+    assert_eq!(state["state"], "done", "{state}");
+    let keys = list(&relay, "/admin/api-keys");
+    for (member, expected) in [
+        ("tokenLimit", json!(60)),
+        ("concurrencyLimit", json!(3)),
+        ("rateLimitWindow", json!(60)),
+        ("rateLimitRequests", json!(7)),
+        ("dailyCostLimit", json!(2.5)),
+    ] {
+        assert_eq!(of(&keys, "a")[member], expected, "{member}");
+    }
+    assert_eq!(of(&keys, "a")["usage"]["total"]["allTokens"], 15);
+    assert_eq!(of(&keys, "b")["tokenLimit"], 0);
+    assert!(notes(&state).contains("1 keys: a limit of theirs is no number"), "{state}");
+    let total = &of(&keys, "old")["usage"]["total"];
+    assert_eq!(
+        (&total["inputTokens"], &total["outputTokens"], &total["allTokens"]),
+        (&json!(4), &json!(11), &json!(15))
+    );
+    let months = "SELECT sum(input_tokens + output_tokens) FROM rollups WHERE scope = 1 AND span = 1";
+    assert!(relay.count(months) <= 15);
+}
+
+#[test]
+fn accounts_written_by_hand_or_beside_the_form_are_kept_whole() {
+    let relay = Start::new().run();
+    let data = json!({ "apiKeys": null, "claudeAccounts": [
+        { "id": "o", "name": "o", "isActive": "true", "claudeAiOauth": { "accessToken": "sk-ant-oat01-o",
+            "refreshToken": "sk-ant-ort01-o", "expiresAt": 4_070_908_800_000_i64, "scopes": ["user:inference", "user:profile"] } },
+    ], "claudeConsoleAccounts": [
+        { "id": "c", "name": "c", "isActive": "true", "apiUrl": "https://c.example/claude/v1/messages?beta=true", "apiKey": "k",
+            "dailyQuota": "none" },
+    ] });
+    let mut body = export(true, &data);
+    body["export"] = json!(format!("\u{feff}{}", body["export"]));
+    let state = migrate(&relay, &body);
+    assert_eq!(state["state"], "done", "{state}");
+    let accounts = list(&relay, "/admin/claude-accounts");
+    let row = relay.query("SELECT expires_at_ms, scopes, kind FROM accounts WHERE id = 'o'");
+    assert_eq!(
+        row[0],
+        [4_070_908_800_000_i64.into(), "user:inference user:profile".to_owned().into(), "oauth".to_owned().into()]
+    );
+    assert_eq!(of(&accounts, "c")["baseUrl"], "https://c.example/claude");
+    assert!(notes(&state).contains("The address of account \"c\" had a query"), "{state}");
+    assert!(notes(&state).contains("dailyQuota of account \"c\" is no number"), "{state}");
+}
