@@ -176,7 +176,7 @@ pub(super) fn account(
         description: fields.text("description").to_owned(),
         kind: match source {
             Source::Console => AccountKind::ApiKey,
-            Source::Subscription => kind(&tokens.access, &tokens.refresh),
+            Source::Subscription => kind(fields, &tokens),
         },
         account_type: AccountType::parse(fields.text("accountType")).unwrap_or(AccountType::Shared),
         is_active: fields.is_true("isActive") || fields.is_true("quotaAutoStopped"),
@@ -189,7 +189,10 @@ pub(super) fn account(
         access_token: tokens.access,
         refresh_token: tokens.refresh,
         api_key,
-        base_url: base_url(fields.text("apiUrl")).filter(|_| source == Source::Console),
+        base_url: match fields.known("baseUrl") {
+            Some(own) => base_url(own),
+            None => base_url(fields.text("apiUrl")).filter(|_| source == Source::Console),
+        },
         model_mapping,
         max_concurrency: fields.limit("maxConcurrentTasks").filter(|max| *max <= CONCURRENCY_MAX).unwrap_or(0),
         daily_cost_limit: fields.dollars("dailyQuota").unwrap_or(0),
@@ -244,7 +247,8 @@ fn tokens(fields: &Fields, open: &mut dyn FnMut(&str) -> Result<Sensitive>) -> R
     let mut tokens = Tokens {
         access: open("accessToken")?,
         refresh: open("refreshToken")?,
-        expires_at_ms: instant(fields.text("expiresAt")),
+        // What an export of this relay has in the place of no end, it says itself.
+        expires_at_ms: instant(fields.text("expiresAt")).filter(|_| !fields.is_true("hasNoEnd")),
         scopes: fields.text("scopes").to_owned(),
     };
     if tokens.access.expose().is_empty() && tokens.refresh.expose().is_empty() {
@@ -268,7 +272,12 @@ fn proxy(fields: &Fields) -> (Option<Proxy>, Option<String>) {
     match fields.text("proxy") {
         "" | "null" => (None, None),
         json => match Proxy::from_json(json, None) {
-            Ok(proxy) => (Some(proxy), None),
+            Ok(mut proxy) => {
+                if proxy.scheme == "socks5" && fields.is_true("proxyResolvesNames") {
+                    proxy.scheme = "socks5h".to_owned();
+                }
+                (Some(proxy), None)
+            }
             Err(fault) => (None, Some(fault)),
         },
     }
@@ -285,6 +294,9 @@ fn base_url(text: &str) -> Option<String> {
 
 /// The models that an upstream calls otherwise. The original's list also said which ones an account may be asked for.
 fn models(fields: &Fields) -> (BTreeMap<String, String>, Option<&'static str>) {
+    if let Some(own) = fields.known("modelMapping") {
+        return (serde_json::from_str(own).unwrap_or_default(), None);
+    }
     let listed: Value = serde_json::from_str(fields.text("supportedModels")).unwrap_or_default();
     let is_list = listed.as_object().is_some_and(|names| !names.is_empty())
         || listed.as_array().is_some_and(|names| !names.is_empty());
@@ -297,13 +309,11 @@ fn models(fields: &Fields) -> (BTreeMap<String, String>, Option<&'static str>) {
     (renamed.collect(), is_list.then_some(note))
 }
 
-/// A token without a refresh token is one of long life, entered by hand.
-fn kind(access_token: &Sensitive, refresh_token: &Sensitive) -> AccountKind {
-    if refresh_token.expose().is_empty() && !access_token.expose().is_empty() {
-        AccountKind::SetupToken
-    } else {
-        AccountKind::OAuth
-    }
+/// A token without a refresh token is one of long life, entered by hand, unless an export of this relay says otherwise.
+fn kind(fields: &Fields, tokens: &Tokens) -> AccountKind {
+    let own = AccountKind::parse(fields.text("kind")).filter(|kind| *kind != AccountKind::ApiKey);
+    let is_alone = tokens.refresh.expose().is_empty() && !tokens.access.expose().is_empty();
+    own.unwrap_or(if is_alone { AccountKind::SetupToken } else { AccountKind::OAuth })
 }
 
 /// Later versions have further words for accounts that an admin must look after.

@@ -1,6 +1,7 @@
 //! A record's fields as the original read them: every value was text, and JavaScript took out of it what it could.
 
 use crate::model::cost;
+use crate::model::moved::whole;
 use crate::model::time::parse;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -42,6 +43,11 @@ impl Fields {
         self.0.get(name).map(String::as_str).unwrap_or_default()
     }
 
+    /// A field that may be missing.
+    pub(super) fn known(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -72,8 +78,9 @@ impl Fields {
         let end = text.find(|letter| !is_of_number(letter)).unwrap_or(text.len());
         // The longest beginning that is a number, as parseFloat takes it.
         let amount = (1..=end).rev().find_map(|end| text[..end].parse::<f64>().ok())?;
-        let amount = amount.clamp(0.0, LIMIT_DOLLARS_MAX);
-        Some((amount * cost::DOLLAR as f64).round() as i64)
+        // To a millionth of a dollar, as limits are kept here.
+        let millionths = (amount.clamp(0.0, LIMIT_DOLLARS_MAX) * 1e6).round() as i64;
+        Some(if amount > 0.0 { millionths.max(1) } else { 0 } * (cost::DOLLAR / 1_000_000))
     }
 
     /// A list of texts, written as JSON; empty if it cannot be read, as it was there.
@@ -90,40 +97,9 @@ impl Fields {
     }
 }
 
-/// The whole number that a text begins with, as JavaScript's parseInt takes it; what is too large is the largest.
-pub(crate) fn whole(text: &str) -> Option<i64> {
-    let text = text.trim_start();
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(digits) => (-1, digits),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
-    let digits = &digits[..end];
-    (!digits.is_empty()).then(|| sign * digits.parse().unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_taken_out_of_texts() {
-        for (text, expected) in [
-            ("60", Some(60)),
-            (" 60 ", Some(60)),
-            ("60.0", Some(60)),
-            ("5.5", Some(5)),
-            ("-3.5", Some(-3)),
-            ("+8", Some(8)),
-            ("8h", Some(8)),
-            ("99999999999999999999", Some(i64::MAX)),
-            ("", None),
-            ("h8", None),
-            ("-", None),
-        ] {
-            assert_eq!(whole(text), expected, "{text}");
-        }
-    }
 
     #[test]
     fn limits_are_none_only_where_they_cannot_be_read() {

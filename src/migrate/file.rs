@@ -10,9 +10,13 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// Versions of the format that are read. Later ones of the first two have the same outline.
 const VERSIONS: [&str; 2] = ["1", "2"];
+
+/// Offsets from UTC that there are, in hours.
+const OFFSETS: RangeInclusive<i64> = -14..=14;
 
 /// Reads all records.
 pub(super) fn read(text: &str, intake: &mut Intake, progress: &Progress) -> Result<()> {
@@ -23,6 +27,9 @@ pub(super) fn read(text: &str, intake: &mut Intake, progress: &Progress) -> Resu
     progress.set_total(length(&head.data.keys) + length(&head.data.accounts));
     if head.metadata.decrypted == Value::Bool(true) && !is_truthy(&head.metadata.sanitized) {
         intake.secrets_are_clear();
+    }
+    if let Some(hours) = head.metadata.offset_hours.as_i64().filter(|hours| OFFSETS.contains(hours)) {
+        intake.counted_at(hours);
     }
     let mut failure = None;
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -49,6 +56,9 @@ struct Metadata {
     decrypted: Value,
     #[serde(default)]
     sanitized: Value,
+    /// In exports of this relay.
+    #[serde(default, rename = "timezoneOffset")]
+    offset_hours: Value,
 }
 
 #[derive(Deserialize)]

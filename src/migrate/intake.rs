@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 /// Accounts that one import takes; a relay has a few, and all are in memory.
 const ACCOUNTS_MAX: usize = 10_000;
 const ADMINS_MAX: usize = 100;
+/// The original's default where `TIMEZONE_OFFSET` is missing, 0 or no number.
+const ORIGINAL_OFFSET: i64 = 8;
 
 /// What is read from a source, on its way.
 pub(super) struct Intake {
@@ -25,7 +27,8 @@ pub(super) struct Intake {
     pub(super) admins: Vec<MovedAdmin>,
     secrets: Secrets,
     pepper: Sensitive,
-    offset_hours: i64,
+    /// The offset from UTC that its hours were counted with, where an admin or the source names one.
+    offset_hours: Option<i64>,
     zone: TimeZone,
     now_ms: i64,
     /// Whether a key's hash was cut off.
@@ -35,7 +38,7 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(spool: Spool, pepper: &Sensitive, offset_hours: i64, zone: &TimeZone) -> Result<Intake> {
+    pub(super) fn new(spool: Spool, pepper: &Sensitive, offset_hours: Option<i64>, zone: &TimeZone) -> Result<Intake> {
         Ok(Intake {
             spool,
             tally: Tally::default(),
@@ -58,6 +61,11 @@ impl Intake {
     /// The source says that its secrets were decrypted.
     pub(super) fn secrets_are_clear(&mut self) {
         self.secrets.are_clear();
+    }
+
+    /// The source names the offset that its hours were counted with; an admin knows better.
+    pub(super) fn counted_at(&mut self, offset_hours: i64) {
+        self.offset_hours.get_or_insert(offset_hours);
     }
 
     /// Takes a Redis record whose name was read before.
@@ -116,7 +124,7 @@ impl Intake {
         fields: &Fields,
         shown: &str,
     ) -> Result<()> {
-        let bucket = unit.bucket(date, self.offset_hours, &self.zone);
+        let bucket = unit.bucket(date, self.offset_hours.unwrap_or(ORIGINAL_OFFSET), &self.zone);
         self.usage(of, bucket, fields, shown)
     }
 

@@ -8,6 +8,7 @@ use crate::model::secret::hash_api_key;
 use crate::model::time::{Buckets, TimeZone, parse};
 use crate::model::{Tokens, Usage};
 
+const DAY_MS: i64 = 86_400_000;
 /// What is said of keys with a limit that is no number.
 const UNREADABLE: &str = "a limit of theirs is no number; here they are without it";
 /// What a sanitised export has in the place of a secret.
@@ -31,13 +32,15 @@ pub(super) fn is_hash(text: &str) -> bool {
 
 /// A key as it is here, and which of its terms are not quite the same.
 pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) -> (MovedKey, Vec<&'static str>) {
-    let expires_at = fields.text("expiresAt").to_owned();
+    let mut changes = Vec::new();
+    let later = later(fields, &mut changes);
+    // Where a life begins with its first use, its end follows from that.
+    let expires_at = if later.is_activated_by_use { "" } else { fields.text("expiresAt") }.to_owned();
     let name = match fields.text("name") {
         "" => id,
         name => name,
     };
     let is_deleted = fields.is_true("isDeleted");
-    let mut changes = Vec::new();
     let expires_at_ms = date::parse(&expires_at);
     let is_dated = expires_at_ms.is_some() || !date::looks_like_one(&expires_at);
     if !is_dated {
@@ -65,7 +68,7 @@ pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) 
         expires_at_ms,
         expires_at,
         deleted_at_ms: is_deleted.then(|| fields.instant("deletedAt").unwrap_or(now_ms)),
-        later: later(fields, &mut changes),
+        later,
     };
     if fields.is_true("enableClientRestriction") {
         changes.push("only certain clients could use them; here every client can that has the key");
@@ -108,31 +111,41 @@ fn bound_account(fields: &Fields, changes: &mut Vec<&'static str>) -> String {
 }
 
 fn later(fields: &Fields, changes: &mut Vec<&'static str>) -> LaterKey {
-    let [daily_cost_limit, weekly_cost_limit, total_cost_limit, rate_limit_cost] =
-        ["dailyCostLimit", "weeklyOpusCostLimit", "totalCostLimit", "rateLimitCost"]
+    let is_own_week = fields.known("weeklyCostLimit").is_some();
+    let week = if is_own_week { "weeklyCostLimit" } else { "weeklyOpusCostLimit" };
+    let [daily_cost_limit, weekly_cost_limit, monthly_cost_limit, total_cost_limit, rate_limit_cost] =
+        ["dailyCostLimit", week, "monthlyCostLimit", "totalCostLimit", "rateLimitCost"]
             .map(|name| limit(fields.dollars(name), changes));
-    if weekly_cost_limit > 0 {
+    if weekly_cost_limit > 0 && !is_own_week {
         changes.push("their weekly limit was for some models; here it is for all, from Monday on");
     }
+    let mut activation_days = limit(fields.limit("activationDays"), changes);
+    let is_in_hours = fields.text("activationUnit") == "hours";
+    if is_in_hours {
+        activation_days = (activation_days + 23) / 24;
+    }
+    activation_days = activation_days.min(3650);
+    let activated_at_ms = fields.instant("activatedAt");
     // Once such a life has begun, its end stands in `expiresAt`, where an admin may have moved it.
     let is_begun = fields.is_true("isActivated") && !fields.text("expiresAt").is_empty();
-    let is_activated_by_use = fields.text("expirationMode") == "activation" && !is_begun;
-    let mut activation_days = limit(fields.limit("activationDays"), changes);
-    if fields.text("activationUnit") == "hours" {
-        activation_days = (activation_days + 23) / 24;
-        if is_activated_by_use {
-            changes.push("their life from the first use was counted in hours; it is rounded up to days");
-        }
+    let end_ms = activated_at_ms.map(|start| start + activation_days * DAY_MS);
+    let is_moved = is_begun && (end_ms.is_none() || end_ms != date::parse(fields.text("expiresAt")));
+    let is_activated_by_use = fields.text("expirationMode") == "activation" && !is_moved;
+    if is_in_hours && is_activated_by_use {
+        changes.push("their life from the first use was counted in hours; it is rounded up to days");
     }
     LaterKey {
         tags: fields.texts("tags"),
         daily_cost_limit,
         weekly_cost_limit,
+        monthly_cost_limit,
         total_cost_limit,
         rate_limit_cost,
+        allowed_models: fields.texts("allowedModels"),
+        account_fallback: fields.is_true("accountFallback"),
         is_activated_by_use,
-        activation_days: activation_days.min(3650),
-        activated_at_ms: fields.instant("activatedAt"),
+        activation_days,
+        activated_at_ms,
     }
 }
 

@@ -248,3 +248,32 @@ fn accounts_written_by_hand_or_beside_the_form_are_kept_whole() {
     assert!(notes(&state).contains("The address of account \"c\" had a query"), "{state}");
     assert!(notes(&state).contains("dailyQuota of account \"c\" is no number"), "{state}");
 }
+
+#[test]
+fn hours_are_told_by_the_whole_hours_of_the_offset() {
+    let data = json!({ "apiKeys": [{ "id": "a", "name": "a", "apiKey": clear("a"), "isActive": "true", "usageStats": {
+        "hourly": { "2026-11-23:08": { "requests": "1", "inputTokens": "5" } } } }] });
+    // 08:00 in a zone so many hours before UTC; without one, the original's default, or what an export of this relay says.
+    let midnight = 1_795_392_000;
+    for (offset, named, hours) in [
+        (Value::Null, Value::Null, 8),
+        (json!(""), Value::Null, 8),
+        (json!("0"), Value::Null, 8),
+        (json!("5.5"), Value::Null, 5),
+        (json!("-3.5"), Value::Null, -3),
+        (json!(-3.5), Value::Null, -3),
+        (json!("9h"), Value::Null, 9),
+        (Value::Null, json!(0), 0),
+        (Value::Null, json!(-5), -5),
+        (json!(2), json!(-5), 2),
+    ] {
+        let relay = Start::new().run();
+        let mut body = export(true, &data);
+        body["timezoneOffset"] = offset.clone();
+        body["export"]["metadata"]["timezoneOffset"] = named.clone();
+        let state = migrate(&relay, &body);
+        assert_eq!(state["state"], "done", "{state}");
+        let bucket = relay.count("SELECT bucket FROM rollups WHERE scope = 1 AND span = 3");
+        assert_eq!(bucket, midnight + (8 - hours) * 3600, "{offset} {named}");
+    }
+}
