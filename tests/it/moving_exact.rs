@@ -1,5 +1,6 @@
 //! Moving in where the original has rules of its own: what it looked up, what it took for a date, a number, a secret.
 
+use crate::harness::client::Connection;
 use crate::harness::redis::Redis;
 use crate::harness::relay::Start;
 use crate::harness::{Key, Relay};
@@ -276,4 +277,22 @@ fn hours_are_told_by_the_whole_hours_of_the_offset() {
         let bucket = relay.count("SELECT bucket FROM rollups WHERE scope = 1 AND span = 3");
         assert_eq!(bucket, midnight + (8 - hours) * 3600, "{offset} {named}");
     }
+}
+
+#[test]
+fn an_export_that_is_too_large_is_refused_in_words_that_its_client_can_read() {
+    let relay = Start::new().run();
+    let bearer = format!("Bearer {}", relay.token());
+    let fields = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    // Sends everything before it reads anything.
+    let refused = relay.post("/admin/migrate", &fields, &vec![b' '; 80 * 1024 * 1024]);
+    assert_eq!((refused.status, &refused.json()["error"]), (413, &json!("Payload Too Large")));
+    assert!(refused.json()["message"].as_str().unwrap().ends_with("read the Redis instead"));
+    assert!(relay.process_figure("VmHWM") < 100_000, "it is read past, not kept");
+    let fields = [fields[0], fields[1], ("Expect", "100-continue"), ("Content-Length", "80000000")];
+    let mut connection = Connection::open(relay.address);
+    let mut head = "POST /admin/migrate HTTP/1.1\r\nHost: relay\r\n".to_owned();
+    fields.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+    connection.send(format!("{head}\r\n").as_bytes());
+    assert_eq!(connection.response().unwrap().status, 413, "who asks first need not send it");
 }
