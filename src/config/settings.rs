@@ -3,6 +3,7 @@
 
 use super::Config;
 use crate::model::Sensitive;
+use crate::model::moved::whole;
 use crate::model::notice::{Happening, Preset};
 use jiff::tz::TimeZone;
 use std::ops::RangeInclusive;
@@ -96,7 +97,7 @@ pub(super) static SETTINGS: &[Setting] = settings! {
     log_max_size, "LOG_MAX_SIZE", TextOrNumber, log_size;
     log_max_files, "LOG_MAX_FILES", TextOrNumber, |text: &str| number(text.trim_end_matches('d'), 1..=1000);
     system_timezone, "SYSTEM_TIMEZONE", Text, zone;
-    timezone_offset, "TIMEZONE_OFFSET", Number, |text| number(text, -12..=14);
+    timezone_offset, "TIMEZONE_OFFSET", Number, offset;
     cleanup_interval_ms, "CLEANUP_INTERVAL", Number, |text| number(text, 1000..=30 * DAY_MS);
     token_usage_retention_ms, "TOKEN_USAGE_RETENTION", Number, |text| number(text, DAY_MS..=36_525 * DAY_MS);
     snapshot_interval_hours, "SNAPSHOT_INTERVAL_HOURS", Number, |text| number(text, 0..=8760);
@@ -146,6 +147,11 @@ where
         Ok(number) if allowed.contains(&number) => Ok(number),
         _ => Err(format!("a whole number from {} to {}", allowed.start(), allowed.end())),
     }
+}
+
+/// The whole hours that a text begins with, as the original reads it: half ones and units are cut off.
+fn offset(text: &str) -> Result<i8, String> {
+    number(&whole(text).map_or_else(String::new, |hours| hours.to_string()), -12..=14)
 }
 
 fn boolean(text: &str) -> Result<bool, String> {

@@ -175,9 +175,17 @@ fn values_are_judged_by_their_bounds() {
         ("WEB_LOGO_URL", "//elsewhere/x", false),
         ("ADMIN_PASSWORD", "12345678", true),
         ("ADMIN_PASSWORD", "密码密码密码", false),
-        ("TIMEZONE_OFFSET", "5.5", false),
+        ("TIMEZONE_OFFSET", "5.5", true),
+        ("TIMEZONE_OFFSET", "h8", false),
     ] {
         assert_eq!(load(None, None, &[(name, value)]).is_ok(), is_allowed, "{name}={value}");
+    }
+}
+
+#[test]
+fn offsets_are_read_as_in_the_original() {
+    for (text, hours) in [("5.5", 5), ("-3.5", -3), ("8h", 8), ("+2", 2), ("0", 0)] {
+        assert_eq!(load(None, Some(&format!("TIMEZONE_OFFSET={text}")), &[]).unwrap().timezone_offset, hours, "{text}");
     }
 }
 

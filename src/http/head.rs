@@ -175,7 +175,8 @@ impl Head {
         self.method() == "HEAD"
     }
 
-    pub(super) fn expects_continue(&self) -> bool {
+    /// Whether the client waits to be told to send its body.
+    pub fn expects_continue(&self) -> bool {
         self.framing.expects_continue
     }
 

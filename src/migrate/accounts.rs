@@ -1,12 +1,14 @@
 //! Accounts of the original: those of a subscription, and the Console accounts of its later versions, which hold an API key
 //! and the address of any Anthropic-compatible service.
 
-use super::records::{Fields, REDACTED};
+use super::fields::Fields;
+use super::records::REDACTED;
 use crate::error::{Error, Result};
 use crate::model::moved::MovedAccount;
 use crate::model::secret::Cipher;
+use crate::model::time::parse;
 use crate::model::{AccountKind, AccountType, Proxy, Sensitive};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Requests at a time that an account may be limited to; more is taken as no limit.
@@ -32,18 +34,40 @@ pub(super) struct Secrets {
     cipher: Cipher,
     /// Console accounts are sealed under a key of their own, derived when the first is met.
     console: Option<Cipher>,
+    /// Whether the source has them in the clear, whatever they look like.
+    is_clear: bool,
     opened: u64,
     closed: u64,
+}
+
+/// A secret as it was found.
+enum Found {
+    Clear(Sensitive),
+    /// It looks sealed in the oldest form and does not open: the original took it for what it is.
+    AsItStands(Sensitive),
+    Closed,
 }
 
 impl Secrets {
     pub(super) fn new(encryption_key: &Sensitive) -> Result<Secrets> {
         let cipher = Cipher::new(encryption_key.expose()).map_err(underivable)?;
-        Ok(Secrets { encryption_key: encryption_key.clone(), cipher, console: None, opened: 0, closed: 0 })
+        Ok(Secrets {
+            encryption_key: encryption_key.clone(),
+            cipher,
+            console: None,
+            is_clear: false,
+            opened: 0,
+            closed: 0,
+        })
     }
 
     pub(super) fn fingerprint(&self) -> String {
         self.cipher.fingerprint()
+    }
+
+    /// The source says that it was decrypted.
+    pub(super) fn are_clear(&mut self) {
+        self.is_clear = true;
     }
 
     /// Whether the encryption key has opened anything.
@@ -61,8 +85,8 @@ impl Secrets {
         Ok(self.opened > 0)
     }
 
-    /// Opens a secret in either of the original's forms; `None` if it cannot be. What is in neither was stored in the clear.
-    fn open(&mut self, stored: &str, source: Source) -> Result<Option<Sensitive>> {
+    /// Opens a secret in either of the original's forms. What is in neither was stored in the clear.
+    fn open(&mut self, stored: &str, source: Source) -> Result<Found> {
         let is_hex = |text: &str| {
             text.len() >= 32 && text.len().is_multiple_of(32) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
         };
@@ -71,8 +95,8 @@ impl Secrets {
             // A key of another service may look like the oldest form, which no Console account was ever in.
             None => is_hex(stored) && source == Source::Subscription,
         };
-        if !is_sealed {
-            return Ok(Some(Sensitive::new(stored.to_owned())));
+        if self.is_clear || !is_sealed {
+            return Ok(Found::Clear(Sensitive::new(stored.to_owned())));
         }
         let cipher = match source {
             Source::Subscription => &self.cipher,
@@ -84,9 +108,17 @@ impl Secrets {
                 self.console.as_ref().unwrap_or(&self.cipher)
             }
         };
-        let clear = cipher.open(stored).ok();
-        *(if clear.is_some() { &mut self.opened } else { &mut self.closed }) += 1;
-        Ok(clear.map(Sensitive::new))
+        Ok(match cipher.open(stored) {
+            Ok(clear) => {
+                self.opened += 1;
+                Found::Clear(Sensitive::new(clear))
+            }
+            Err(_) if !stored.contains(':') => Found::AsItStands(Sensitive::new(stored.to_owned())),
+            Err(_) => {
+                self.closed += 1;
+                Found::Closed
+            }
+        })
     }
 }
 
@@ -119,19 +151,21 @@ pub(super) fn account(
     let name = fields.text("name").to_owned();
     let mut notes = Vec::new();
     let mut open = |field: &str| -> Result<Sensitive> {
-        Ok(secrets.open(fields.text(field), source)?.unwrap_or_else(|| {
-            notes.push(format!("{field} of account {name:?} cannot be decrypted and is left empty"));
-            Sensitive::new(String::new())
-        }))
+        Ok(match secrets.open(fields.text(field), source)? {
+            Found::Clear(secret) => secret,
+            Found::AsItStands(secret) => {
+                notes.push(format!("{field} of account {name:?} is kept as it stands: it is hex that does not open"));
+                secret
+            }
+            Found::Closed => {
+                notes.push(format!("{field} of account {name:?} cannot be decrypted and is left empty"));
+                Sensitive::new(String::new())
+            }
+        })
     };
     let (email, password, api_key) = (open("email")?, open("password")?, open("apiKey")?);
-    let (mut access_token, mut refresh_token) = (open("accessToken")?, open("refreshToken")?);
-    if access_token.expose().is_empty() && refresh_token.expose().is_empty() {
-        // Written by hand or by a later version: the tokens may be in their common record alone.
-        let both: Value = serde_json::from_str(open("claudeAiOauth")?.expose()).unwrap_or_default();
-        let of = |name: &str| Sensitive::new(both[name].as_str().unwrap_or_default().to_owned());
-        (access_token, refresh_token) = (of("accessToken"), of("refreshToken"));
-    }
+    let tokens = tokens(fields, &mut open)?;
+    notes.extend(left_off(&name, fields));
     let (proxy, fault) = proxy(fields);
     let (model_mapping, note) = models(fields);
     notes.extend(note.map(|note| format!("Account {name:?} {note}")));
@@ -142,27 +176,30 @@ pub(super) fn account(
         description: fields.text("description").to_owned(),
         kind: match source {
             Source::Console => AccountKind::ApiKey,
-            Source::Subscription => kind(&access_token, &refresh_token),
+            Source::Subscription => kind(fields, &tokens),
         },
         account_type: AccountType::parse(fields.text("accountType")).unwrap_or(AccountType::Shared),
         is_active: fields.is_true("isActive") || fields.is_true("quotaAutoStopped"),
         schedulable: fields.text("schedulable") != "false" || is_own_stop,
-        priority: Some(fields.limit("priority")).filter(|priority| (1..=100).contains(priority)).unwrap_or(50),
+        priority: fields.limit("priority").filter(|priority| (1..=100).contains(priority)).unwrap_or(50),
         status: status(fields).to_owned(),
         error_message: fields.text("errorMessage").to_owned(),
         email,
         password,
-        access_token,
-        refresh_token,
+        access_token: tokens.access,
+        refresh_token: tokens.refresh,
         api_key,
-        base_url: base_url(fields.text("apiUrl")).filter(|_| source == Source::Console),
+        base_url: match fields.known("baseUrl") {
+            Some(own) => base_url(own),
+            None => base_url(fields.text("apiUrl")).filter(|_| source == Source::Console),
+        },
         model_mapping,
-        max_concurrency: Some(fields.limit("maxConcurrentTasks")).filter(|max| *max <= CONCURRENCY_MAX).unwrap_or(0),
-        daily_cost_limit: fields.dollars("dailyQuota"),
+        max_concurrency: fields.limit("maxConcurrentTasks").filter(|max| *max <= CONCURRENCY_MAX).unwrap_or(0),
+        daily_cost_limit: fields.dollars("dailyQuota").unwrap_or(0),
         expires_on_ms: fields.instant("subscriptionExpiresAt"),
         proxy,
-        expires_at_ms: fields.text("expiresAt").parse().ok().or_else(|| fields.instant("expiresAt")),
-        scopes: fields.text("scopes").to_owned(),
+        expires_at_ms: tokens.expires_at_ms,
+        scopes: tokens.scopes,
         created_at_ms: fields.instant("createdAt").unwrap_or(now_ms),
         updated_at_ms: fields.instant("updatedAt"),
         last_used_at_ms: fields.instant("lastUsedAt"),
@@ -182,27 +219,84 @@ pub(super) fn account(
     Ok((account, notes))
 }
 
+/// What is not taken over of an account's settings.
+fn left_off(name: &str, fields: &Fields) -> Vec<String> {
+    let mut notes = Vec::new();
+    if fields.text("apiUrl").contains('?') {
+        notes.push(format!("The address of account {name:?} had a query, which is cut off"));
+    }
+    for limit in ["priority", "maxConcurrentTasks", "dailyQuota"] {
+        if fields.dollars(limit).is_none() {
+            notes.push(format!("{limit} of account {name:?} is no number; here it is without it"));
+        }
+    }
+    notes
+}
+
+/// Tokens of a subscription, and what is known of them.
+struct Tokens {
+    access: Sensitive,
+    refresh: Sensitive,
+    expires_at_ms: Option<i64>,
+    scopes: String,
+}
+
+/// Written by hand or by a later version, tokens may be in their common record alone, and with them their end and scopes.
+fn tokens(fields: &Fields, open: &mut dyn FnMut(&str) -> Result<Sensitive>) -> Result<Tokens> {
+    let instant = |text: &str| text.parse().ok().or_else(|| parse(text));
+    let mut tokens = Tokens {
+        access: open("accessToken")?,
+        refresh: open("refreshToken")?,
+        // What an export of this relay has in the place of no end, it says itself.
+        expires_at_ms: instant(fields.text("expiresAt")).filter(|_| !fields.is_true("hasNoEnd")),
+        scopes: fields.text("scopes").to_owned(),
+    };
+    if tokens.access.expose().is_empty() && tokens.refresh.expose().is_empty() {
+        let both: Map<String, Value> = serde_json::from_str(open("claudeAiOauth")?.expose()).unwrap_or_default();
+        let scopes: Vec<&str> = match both.get("scopes") {
+            Some(Value::Array(scopes)) => scopes.iter().filter_map(Value::as_str).collect(),
+            scopes => scopes.and_then(Value::as_str).into_iter().collect(),
+        };
+        let (scopes, both) = (scopes.join(" "), Fields::from(both.clone()));
+        let of = |name: &str| Sensitive::new(both.text(name).to_owned());
+        (tokens.access, tokens.refresh) = (of("accessToken"), of("refreshToken"));
+        tokens.expires_at_ms = tokens.expires_at_ms.or_else(|| instant(both.text("expiresAt")));
+        if tokens.scopes.is_empty() {
+            tokens.scopes = scopes;
+        }
+    }
+    Ok(tokens)
+}
+
 fn proxy(fields: &Fields) -> (Option<Proxy>, Option<String>) {
     match fields.text("proxy") {
         "" | "null" => (None, None),
         json => match Proxy::from_json(json, None) {
-            Ok(proxy) => (Some(proxy), None),
+            Ok(mut proxy) => {
+                if proxy.scheme == "socks5" && fields.is_true("proxyResolvesNames") {
+                    proxy.scheme = "socks5h".to_owned();
+                }
+                (Some(proxy), None)
+            }
             Err(fault) => (None, Some(fault)),
         },
     }
 }
 
-/// A Console account's address without the path of the one route, which some admins wrote with it.
+/// A Console account's address without the path of the one route and its query, which some admins wrote with it.
 fn base_url(text: &str) -> Option<String> {
-    let text = text.trim().trim_end_matches('/');
+    let text = text.split('?').next().unwrap_or_default().trim().trim_end_matches('/');
     let text = text.strip_suffix("/v1/messages").unwrap_or(text).trim_end_matches('/');
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
-    let is_clean = rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@".contains(&byte));
+    let is_clean = rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"#@".contains(&byte));
     (is_clean && !rest.is_empty() && !rest.starts_with('/')).then(|| text.to_owned())
 }
 
 /// The models that an upstream calls otherwise. The original's list also said which ones an account may be asked for.
 fn models(fields: &Fields) -> (BTreeMap<String, String>, Option<&'static str>) {
+    if let Some(own) = fields.known("modelMapping") {
+        return (serde_json::from_str(own).unwrap_or_default(), None);
+    }
     let listed: Value = serde_json::from_str(fields.text("supportedModels")).unwrap_or_default();
     let is_list = listed.as_object().is_some_and(|names| !names.is_empty())
         || listed.as_array().is_some_and(|names| !names.is_empty());
@@ -215,13 +309,11 @@ fn models(fields: &Fields) -> (BTreeMap<String, String>, Option<&'static str>) {
     (renamed.collect(), is_list.then_some(note))
 }
 
-/// A token without a refresh token is one of long life, entered by hand.
-fn kind(access_token: &Sensitive, refresh_token: &Sensitive) -> AccountKind {
-    if refresh_token.expose().is_empty() && !access_token.expose().is_empty() {
-        AccountKind::SetupToken
-    } else {
-        AccountKind::OAuth
-    }
+/// A token without a refresh token is one of long life, entered by hand, unless an export of this relay says otherwise.
+fn kind(fields: &Fields, tokens: &Tokens) -> AccountKind {
+    let own = AccountKind::parse(fields.text("kind")).filter(|kind| *kind != AccountKind::ApiKey);
+    let is_alone = tokens.refresh.expose().is_empty() && !tokens.access.expose().is_empty();
+    own.unwrap_or(if is_alone { AccountKind::SetupToken } else { AccountKind::OAuth })
 }
 
 /// Later versions have further words for accounts that an admin must look after.
@@ -244,6 +336,8 @@ mod tests {
             (" https://api.example.com/claude/ ", Some("https://api.example.com/claude")),
             ("https://api.example.com/v1/messages", Some("https://api.example.com")),
             ("http://10.0.0.7:3000/api/v1/messages/", Some("http://10.0.0.7:3000/api")),
+            ("https://api.example.com/v1/messages?beta=true", Some("https://api.example.com")),
+            ("https://api.example.com/?a=b/v1/messages", Some("https://api.example.com")),
             ("api.example.com", None),
             ("ftp://api.example.com", None),
             ("https://user:word@example.com", None),

@@ -3,12 +3,17 @@
 //! A full export holds the accounts' secrets as the original stores them, sealed under the encryption key of where it goes
 //! (`decrypted: false`); its proxies are in the clear there, and so they are here. A sanitised one holds no secret at all.
 
+mod fields;
+
 use super::records::REDACTED;
 use crate::error::{Error, Kind, Result};
-use crate::model::secret::Cipher;
-use crate::model::time::{TimeZone, day_text, hour_text, iso, iso_or_empty, now_ms};
-use crate::model::{Account, AccountKind, ApiKey, Sensitive, Usage};
+use crate::model::secret::{self, Cipher};
+use crate::model::time::{
+    TimeZone, day_text, hour_text, hours_from_utc, iso, iso_or_empty, now_ms, offset_hours, zone_name,
+};
+use crate::model::{Account, AccountKind, Sensitive, Usage};
 use crate::store::{ExportedKey, ExportedUsage, Exporter, Store};
+use fields::record;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -27,40 +32,61 @@ type Buckets = BTreeMap<String, Usage>;
 /// # Errors
 /// SQLite's; whoever receives it has left.
 pub fn write(store: &Store, target: Option<&Sensitive>, out: &mut dyn Write) -> Result<()> {
-    let cipher = target
-        .map(|key| Cipher::new(key.expose()))
-        .transpose()
-        .map_err(|error| Error::internal("deriving the encryption key failed", error.to_string()))?;
-    let exporter = store.exporter(target.map(Sensitive::expose), now_ms() / 1000 - HOURS_KEPT_S)?;
+    let ciphers = target.map(Ciphers::new).transpose()?;
+    let now_ms = now_ms();
+    let exporter = store.exporter(target.map(Sensitive::expose), now_ms / 1000 - HOURS_KEPT_S)?;
+    let (offset_hours, is_whole) = offset_hours(store.zone(), now_ms);
+    let zone = hours_from_utc(offset_hours);
     let mut writing =
-        Writing { out, store, zone: store.zone(), exporter: &exporter, cipher: cipher.as_ref(), left_out: 0 };
-    let accounts = store.accounts();
-    let consoles = accounts.iter().filter(|account| account.kind == AccountKind::ApiKey).count();
-    let metadata = json!({
-        "version": "2.0", "exportDate": iso(now_ms()), "sanitized": target.is_none(), "decrypted": false,
-        "types": ["all"], "keysLeftOut": writing.unusable()?, "accountsLeftOut": consoles,
+        Writing { out, store, now_ms, zone: &zone, exporter: &exporter, ciphers: ciphers.as_ref(), left_out: 0 };
+    let mut metadata = json!({
+        "version": "2.0", "exportDate": iso(now_ms), "sanitized": target.is_none(), "decrypted": false,
+        "types": ["all"], "keysLeftOut": writing.unusable()?,
+        "timezoneOffset": offset_hours, "timezone": zone_name(store.zone()),
     });
+    if !is_whole {
+        metadata["timezoneNote"] = json!("timezoneOffset is rounded down to a whole hour, as the original counts by");
+    }
     writing.text(&format!("{{\"metadata\":{metadata},\"data\":{{\"apiKeys\":["))?;
     writing.keys()?;
     writing.text("],\"claudeAccounts\":[")?;
-    let mut is_first = true;
-    for account in accounts.iter().filter(|account| account.kind != AccountKind::ApiKey) {
-        writing.separate(&mut is_first)?;
-        let record = writing.account(account)?;
-        writing.json(&record)?;
-    }
+    writing.accounts(false)?;
+    writing.text("],\"claudeConsoleAccounts\":[")?;
+    writing.accounts(true)?;
     writing.text("],\"geminiAccounts\":[],\"admins\":[],\"globalModelStats\":")?;
     let global = writing.global()?;
     writing.json(&global)?;
     writing.text("}}")
 }
 
+/// What seals the secrets of accounts: the later versions' Console accounts have a salt of their own.
+struct Ciphers {
+    subscription: Cipher,
+    console: Cipher,
+}
+
+impl Ciphers {
+    fn new(key: &Sensitive) -> Result<Ciphers> {
+        let failed = |error: secret::Error| Error::internal("deriving the encryption key failed", error.to_string());
+        Ok(Ciphers {
+            subscription: Cipher::new(key.expose()).map_err(failed)?,
+            console: Cipher::of_console_accounts(key.expose()).map_err(failed)?,
+        })
+    }
+
+    fn of(&self, kind: AccountKind) -> &Cipher {
+        if kind == AccountKind::ApiKey { &self.console } else { &self.subscription }
+    }
+}
+
 struct Writing<'a> {
     out: &'a mut dyn Write,
     store: &'a Store,
+    now_ms: i64,
+    /// In which hours are told, by whole hours from UTC.
     zone: &'a TimeZone,
     exporter: &'a Exporter,
-    cipher: Option<&'a Cipher>,
+    ciphers: Option<&'a Ciphers>,
     left_out: u64,
 }
 
@@ -83,7 +109,7 @@ impl Writing<'_> {
 
     /// Keys that would not work where the export goes: their hashes were made with another encryption key.
     fn unusable(&mut self) -> Result<u64> {
-        if self.cipher.is_none() {
+        if self.ciphers.is_none() {
             return Ok(0);
         }
         let exporter = self.exporter;
@@ -97,7 +123,7 @@ impl Writing<'_> {
     fn keys(&mut self) -> Result<()> {
         let (exporter, mut is_first) = (self.exporter, true);
         exporter.keys(&mut |exported| {
-            if self.cipher.is_some() && !exported.is_usable {
+            if self.ciphers.is_some() && !exported.is_usable {
                 return Ok(());
             }
             self.separate(&mut is_first)?;
@@ -109,11 +135,13 @@ impl Writing<'_> {
     /// A key as the original stores it: every value is text.
     fn key(&self, exported: &ExportedKey) -> Result<Map<String, Value>> {
         let ExportedKey { key, hash, .. } = exported;
-        let shown = match self.cipher {
+        let shown = match self.ciphers {
             Some(_) => hash.clone(),
             None => format!("{}...{REDACTED}", hash.get(..HASH_SHOWN).unwrap_or_default()),
         };
-        let mut record = fields(&key_fields(key, shown));
+        let bound = self.store.account_by_id(&key.claude_account_id);
+        let is_bound_to_console = bound.is_some_and(|account| account.kind == AccountKind::ApiKey);
+        let mut record = record(&fields::of_key(key, shown, is_bound_to_console));
         if let Some(at_ms) = key.updated_at_ms {
             record.insert("updatedAt".to_owned(), json!(iso(at_ms)));
         }
@@ -156,7 +184,8 @@ impl Writing<'_> {
         match found.span {
             1 => Some((1, format!("{:04}-{:02}", found.bucket / 100, found.bucket % 100))),
             2 => Some((0, day_text(found.bucket))),
-            3 => Some((2, hour_text(found.bucket, self.zone))),
+            // The one whole hour that begins in this one, where its zone is not at whole hours.
+            3 => Some((2, hour_text((found.bucket + 3599).div_euclid(3600) * 3600, self.zone))),
             _ => None,
         }
     }
@@ -178,10 +207,24 @@ impl Writing<'_> {
         }))
     }
 
+    /// The accounts with an API key, or the others.
+    fn accounts(&mut self, with_api_key: bool) -> Result<()> {
+        let mut is_first = true;
+        for account in self.store.accounts().iter() {
+            if (account.kind == AccountKind::ApiKey) == with_api_key {
+                self.separate(&mut is_first)?;
+                let record = self.account(account)?;
+                self.json(&record)?;
+            }
+        }
+        Ok(())
+    }
+
     fn account(&self, account: &Account) -> Result<Map<String, Value>> {
         let seal = |clear: &str| -> Result<String> {
-            match self.cipher {
-                Some(cipher) => cipher
+            match self.ciphers {
+                Some(ciphers) => ciphers
+                    .of(account.kind)
                     .seal_for_original(clear)
                     .map_err(|error| Error::internal("sealing a secret failed", error.to_string())),
                 None if clear.is_empty() => Ok(String::new()),
@@ -191,31 +234,32 @@ impl Writing<'_> {
         let secret = |secret: &Option<Sensitive>| secret.as_ref().map(Sensitive::expose).unwrap_or_default().to_owned();
         let password = secret(&self.store.account_password(&account.id)?);
         let (access, refresh) = (secret(&account.access_token), secret(&account.refresh_token));
-        let mut record = fields(&account_fields(account));
-        record.insert("proxy".to_owned(), json!(self.proxy(account)));
-        let last_used_ms = self.store.account_last_used_ms(&account.id)?;
-        record.insert("lastUsedAt".to_owned(), json!(iso_or_empty(last_used_ms)));
-        for (name, clear) in [
-            ("email", account.email.as_str()),
-            ("password", &password),
-            ("accessToken", access.as_str()),
-            ("refreshToken", &refresh),
-        ] {
-            record.insert(name.to_owned(), json!(seal(clear)?));
+        let api_key = secret(&account.api_key);
+        let mut fields = fields::of_account(account, self.now_ms);
+        fields.push(("proxy", self.proxy(account)));
+        fields.push(("lastUsedAt", iso_or_empty(self.store.account_last_used_ms(&account.id)?)));
+        fields.push(("email", seal(&account.email)?));
+        fields.push(("password", seal(&password)?));
+        if account.kind == AccountKind::ApiKey {
+            fields.extend(fields::of_console(account));
+            fields.push(("apiKey", seal(&api_key)?));
+            return Ok(record(&fields));
         }
+        fields.push(("accessToken", seal(&access)?));
+        fields.push(("refreshToken", seal(&refresh)?));
         if !access.is_empty() {
+            let (expires_at_ms, scopes) = fields::end_and_scopes(account, self.now_ms);
             let both = json!({
-                "accessToken": access, "refreshToken": refresh, "expiresAt": account.expires_at_ms,
-                "scopes": account.scopes,
+                "accessToken": access, "refreshToken": refresh, "expiresAt": expires_at_ms, "scopes": scopes,
             });
-            record.insert("claudeAiOauth".to_owned(), json!(seal(&both.to_string())?));
+            fields.push(("claudeAiOauth", seal(&both.to_string())?));
         }
-        Ok(record)
+        Ok(record(&fields))
     }
 
     fn proxy(&self, account: &Account) -> String {
         let Some(proxy) = &account.proxy else { return String::new() };
-        let password = proxy.password.as_ref().filter(|_| self.cipher.is_some()).map(Sensitive::expose);
+        let password = proxy.password.as_ref().filter(|_| self.ciphers.is_some()).map(Sensitive::expose);
         // The original knows no proxy that resolves names.
         let scheme = if proxy.scheme == "socks5h" { "socks5" } else { &proxy.scheme };
         json!({
@@ -223,47 +267,6 @@ impl Writing<'_> {
         })
         .to_string()
     }
-}
-
-fn fields(pairs: &[(&str, String)]) -> Map<String, Value> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), Value::String(value.clone()))).collect()
-}
-
-fn key_fields(key: &ApiKey, hash: String) -> Vec<(&'static str, String)> {
-    vec![
-        ("id", key.id.clone()),
-        ("name", key.name.clone()),
-        ("description", key.description.clone()),
-        ("apiKey", hash),
-        ("tokenLimit", key.token_limit.to_string()),
-        ("concurrencyLimit", key.concurrency_limit.to_string()),
-        ("rateLimitWindow", key.rate_limit_window.to_string()),
-        ("rateLimitRequests", key.rate_limit_requests.to_string()),
-        ("isActive", key.is_active.to_string()),
-        ("claudeAccountId", key.claude_account_id.clone()),
-        ("enableModelRestriction", key.enable_model_restriction.to_string()),
-        ("restrictedModels", json!(key.restricted_models).to_string()),
-        ("createdAt", iso(key.created_at_ms)),
-        ("lastUsedAt", iso_or_empty(key.last_used_at_ms)),
-        ("expiresAt", key.expires_at.clone()),
-        ("createdBy", "admin".to_owned()),
-    ]
-}
-
-fn account_fields(account: &Account) -> Vec<(&'static str, String)> {
-    vec![
-        ("id", account.id.clone()),
-        ("name", account.name.clone()),
-        ("description", account.description.clone()),
-        ("expiresAt", account.expires_at_ms.map(|at| at.to_string()).unwrap_or_default()),
-        ("scopes", account.scopes.join(" ")),
-        ("isActive", account.is_active.to_string()),
-        ("accountType", account.account_type.as_str().to_owned()),
-        ("createdAt", iso(account.created_at_ms)),
-        ("lastRefreshAt", iso_or_empty(account.last_refresh_at_ms)),
-        ("status", account.status.clone()),
-        ("errorMessage", account.error_message.clone()),
-    ]
 }
 
 /// The original has `tokens` (input and output) in the records that are not of a model.
@@ -284,12 +287,12 @@ fn counts(usage: &Usage, with_tokens: bool) -> Value {
     if with_tokens {
         pairs.insert(0, ("tokens", (tokens.input + tokens.output).to_string()));
     }
-    Value::Object(fields(&pairs))
+    Value::Object(record(&pairs))
 }
 
 fn total_counts(usage: &Usage) -> Value {
     let tokens = &usage.tokens;
-    Value::Object(fields(&[
+    Value::Object(record(&[
         ("totalTokens", (tokens.input + tokens.output).to_string()),
         ("totalInputTokens", tokens.input.to_string()),
         ("totalOutputTokens", tokens.output.to_string()),

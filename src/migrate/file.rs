@@ -2,20 +2,35 @@
 
 use super::Progress;
 use super::accounts::Source;
+use super::fields::Fields;
 use super::intake::Intake;
-use super::records::{Fields, Unit};
+use super::records::Unit;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// Versions of the format that are read. Later ones of the first two have the same outline.
-const VERSIONS: [&str; 2] = ["1.", "2."];
+const VERSIONS: [&str; 2] = ["1", "2"];
+
+/// Offsets from UTC that there are, in hours.
+const OFFSETS: RangeInclusive<i64> = -14..=14;
 
 /// Reads all records.
 pub(super) fn read(text: &str, intake: &mut Intake, progress: &Progress) -> Result<()> {
-    progress.set_total(count(text)?);
+    // Some editors put a mark before everything.
+    let text = text.trim_start_matches('\u{feff}');
+    let head = head(text)?;
+    let length = |list: &Option<Vec<IgnoredAny>>| list.as_ref().map_or(0, Vec::len) as u64;
+    progress.set_total(length(&head.data.keys) + length(&head.data.accounts));
+    if head.metadata.decrypted == Value::Bool(true) && !is_truthy(&head.metadata.sanitized) {
+        intake.secrets_are_clear();
+    }
+    if let Some(hours) = head.metadata.offset_hours.as_i64().filter(|hours| OFFSETS.contains(hours)) {
+        intake.counted_at(hours);
+    }
     let mut failure = None;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let mut taking = Taking { intake, progress, failure: &mut failure };
@@ -37,25 +52,41 @@ struct Head {
 struct Metadata {
     #[serde(default)]
     version: Value,
+    #[serde(default)]
+    decrypted: Value,
+    #[serde(default)]
+    sanitized: Value,
+    /// In exports of this relay.
+    #[serde(default, rename = "timezoneOffset")]
+    offset_hours: Value,
 }
 
 #[derive(Deserialize)]
 struct Lists {
     #[serde(default, rename = "apiKeys")]
-    keys: Vec<IgnoredAny>,
+    keys: Option<Vec<IgnoredAny>>,
     #[serde(default, rename = "claudeAccounts")]
-    accounts: Vec<IgnoredAny>,
+    accounts: Option<Vec<IgnoredAny>>,
 }
 
-/// Checks what the file is, and counts what is in it.
-fn count(text: &str) -> Result<u64> {
+/// Reads what the file is and how much is in it.
+fn head(text: &str) -> Result<Head> {
     let head: Head = serde_json::from_str(text)
         .map_err(|error| Error::invalid(format!("export is not an export of the original: {error}")))?;
-    let version = head.metadata.version.as_str().unwrap_or_default();
-    if !VERSIONS.iter().any(|known| version.starts_with(known)) {
+    let version = match &head.metadata.version {
+        Value::String(version) => version.clone(),
+        version => version.to_string(),
+    };
+    let is_of = |known: &&str| version.split('.').next() == Some(*known);
+    if !VERSIONS.iter().any(is_of) {
         return Err(Error::invalid("export must be of version 1.0 or 2.0 of the original's format"));
     }
-    Ok((head.data.keys.len() + head.data.accounts.len()) as u64)
+    Ok(head)
+}
+
+/// What JavaScript takes for true, of what may stand there.
+fn is_truthy(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Bool(false)) && value != ""
 }
 
 /// What takes the records in, and what stopped it.

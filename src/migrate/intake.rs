@@ -2,7 +2,8 @@
 //! admins are kept, everything is counted.
 
 use super::accounts::{self, Secrets, Source};
-use super::records::{self, Fields, Name, Unit};
+use super::fields::Fields;
+use super::records::{self, Name, REDACTED, Unit};
 use crate::error::{Error, Result};
 use crate::model::Sensitive;
 use crate::model::moved::{MovedAccount, MovedAdmin, MovedKey, MovedUsage};
@@ -15,6 +16,8 @@ use std::collections::BTreeMap;
 /// Accounts that one import takes; a relay has a few, and all are in memory.
 const ACCOUNTS_MAX: usize = 10_000;
 const ADMINS_MAX: usize = 100;
+/// The original's default where `TIMEZONE_OFFSET` is missing, 0 or no number.
+const ORIGINAL_OFFSET: i64 = 8;
 
 /// What is read from a source, on its way.
 pub(super) struct Intake {
@@ -24,15 +27,18 @@ pub(super) struct Intake {
     pub(super) admins: Vec<MovedAdmin>,
     secrets: Secrets,
     pepper: Sensitive,
-    offset_hours: i64,
+    /// The offset from UTC that its hours were counted with, where an admin or the source names one.
+    offset_hours: Option<i64>,
     zone: TimeZone,
     now_ms: i64,
+    /// Whether a key's hash was cut off.
+    is_sanitised: bool,
     /// Keys whose terms are not quite the same here, by what is said of them.
     changed: BTreeMap<&'static str, u64>,
 }
 
 impl Intake {
-    pub(super) fn new(spool: Spool, pepper: &Sensitive, offset_hours: i64, zone: &TimeZone) -> Result<Intake> {
+    pub(super) fn new(spool: Spool, pepper: &Sensitive, offset_hours: Option<i64>, zone: &TimeZone) -> Result<Intake> {
         Ok(Intake {
             spool,
             tally: Tally::default(),
@@ -43,12 +49,23 @@ impl Intake {
             offset_hours,
             zone: zone.clone(),
             now_ms: now_ms(),
+            is_sanitised: false,
             changed: BTreeMap::new(),
         })
     }
 
     pub(super) fn fingerprint(&self) -> String {
         self.secrets.fingerprint()
+    }
+
+    /// The source says that its secrets were decrypted.
+    pub(super) fn secrets_are_clear(&mut self) {
+        self.secrets.are_clear();
+    }
+
+    /// The source names the offset that its hours were counted with; an admin knows better.
+    pub(super) fn counted_at(&mut self, offset_hours: i64) {
+        self.offset_hours.get_or_insert(offset_hours);
     }
 
     /// Takes a Redis record whose name was read before.
@@ -75,19 +92,23 @@ impl Intake {
         self.tally.skip(Kind::Other, reason, &format!("{shown}:…"));
     }
 
-    /// Takes a key. One without a hash that works is kept as a deleted one, for its bill.
+    /// Takes an entry of the index in which the original looks keys up.
+    pub(super) fn index(&mut self, hash: &str, id: &str) -> Result<()> {
+        // It looks up lower-case hex, so that it never finds anything else.
+        if records::is_hash(hash) && !hash.bytes().any(|byte| byte.is_ascii_uppercase()) && !id.is_empty() {
+            self.spool.add_hash(hash, id)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a key. One without a hash, in the end, is kept as a deleted one, for its bill.
     pub(super) fn key(&mut self, id: &str, fields: &Fields) -> Result<()> {
         if id.is_empty() || fields.is_empty() {
             self.tally.skip(Kind::ApiKeys, "it is empty or has no identifier", id);
             return Ok(());
         }
-        let hash = match records::hash(fields, self.pepper.expose()) {
-            Ok(hash) => Some(hash),
-            Err(reason) => {
-                self.tally.skip(Kind::ApiKeys, reason, fields.text("name"));
-                None
-            }
-        };
+        let hash = records::hash(fields, self.pepper.expose());
+        self.is_sanitised |= fields.text("apiKey").contains(REDACTED);
         let (key, changes) = records::key(id, fields, hash, self.now_ms);
         for change in changes {
             *self.changed.entry(change).or_default() += 1;
@@ -103,7 +124,7 @@ impl Intake {
         fields: &Fields,
         shown: &str,
     ) -> Result<()> {
-        let bucket = unit.bucket(date, self.offset_hours, &self.zone);
+        let bucket = unit.bucket(date, self.offset_hours.unwrap_or(ORIGINAL_OFFSET), &self.zone);
         self.usage(of, bucket, fields, shown)
     }
 
@@ -174,6 +195,7 @@ impl Intake {
     /// Ends the reading: proves the encryption key, and makes keys of those that are known by their bill alone.
     pub(super) fn finish(&mut self, sample: Option<&Sensitive>) -> Result<()> {
         let mut is_proven = self.secrets.proven()?;
+        self.find_keys()?;
         if let Some(sample) = sample {
             let hash = hash_api_key(sample.expose(), self.pepper.expose());
             if !self.spool.has_hash(&hash)? {
@@ -208,6 +230,34 @@ impl Intake {
             ));
         }
         Ok(())
+    }
+
+    /// Gives keys the hashes under which the original found them.
+    fn find_keys(&mut self) -> Result<()> {
+        let indexed = self.spool.apply_index(self.pepper.expose())?;
+        for (count, sentence) in [
+            (
+                indexed.refused,
+                "its index of keys (apikey:hash_map) did not have them, so the original refused them; they are here, but \
+                 switched off",
+            ),
+            (indexed.found, "its index of keys (apikey:hash_map) found them by another text than that of their record"),
+            (
+                indexed.several,
+                "its index of keys (apikey:hash_map) found them by several texts, of which one works here",
+            ),
+        ] {
+            if count > 0 {
+                self.tally.note(format!("{count} keys: {sentence}"));
+            }
+        }
+        let reason = if self.is_sanitised {
+            "the export is sanitised: its hash was cut off; what it used is kept under a deleted key"
+        } else {
+            "it has no hash, so nobody can use it; what it used is kept under a deleted key"
+        };
+        let tally = &mut self.tally;
+        self.spool.hashless(&mut |name| tally.skip(Kind::ApiKeys, reason, name))
     }
 
     /// The key that stands for all that were deleted without a trace but in the sums of all keys.

@@ -1,8 +1,9 @@
 //! Reads a live Redis: with SCAN, never KEYS, in batches, and nothing is written there.
 
 use super::Progress;
+use super::fields::Fields;
 use super::intake::Intake;
-use super::records::{Fields, Name, name};
+use super::records::{Name, name};
 use crate::error::{Error, Kind, Result};
 use crate::model::Sensitive;
 use redis::{Client, Connection, RedisError, RedisResult, TlsCertificates};
@@ -18,8 +19,13 @@ const SCAN_COUNT: usize = 1000;
 /// Records of one pipeline.
 const BATCH: usize = 500;
 
+/// From a key's hash to its identifier.
+const INDEX: &str = "apikey:hash_map";
+
 /// A hash as it comes.
 type Hash = HashMap<Vec<u8>, Vec<u8>>;
+/// A piece of one.
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Where a Redis is and how it is trusted.
 pub(super) struct Address {
@@ -43,6 +49,32 @@ pub(super) fn read(address: &Address, intake: &mut Intake, progress: &Progress) 
             progress.goes_on()?;
             take(batch, &mut connection, intake)?;
             progress.add(batch.len() as u64);
+        }
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    // Now, for a key that was made meanwhile was entered there before it was stored.
+    index(&mut connection, intake, progress)
+}
+
+/// Reads the index of keys, which may be large, piece by piece.
+fn index(connection: &mut Connection, intake: &mut Intake, progress: &Progress) -> Result<()> {
+    let mut cursor: u64 = 0;
+    loop {
+        progress.goes_on()?;
+        let scanned: RedisResult<(u64, Entries)> =
+            redis::cmd("HSCAN").arg(INDEX).arg(cursor).arg("COUNT").arg(SCAN_COUNT).query(connection);
+        let (next, entries) = match scanned {
+            // Then it is no index.
+            Err(error) if error.code() == Some("WRONGTYPE") => return Ok(()),
+            scanned => scanned.map_err(|error| fault(&error))?,
+        };
+        for (hash, id) in entries {
+            if let (Ok(hash), Ok(id)) = (std::str::from_utf8(&hash), std::str::from_utf8(&id)) {
+                intake.index(hash, id)?;
+            }
         }
         cursor = next;
         if cursor == 0 {

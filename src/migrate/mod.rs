@@ -5,7 +5,9 @@
 //! database is held only for the writing; until its commit it can be cancelled, and then it has changed nothing.
 
 mod accounts;
+mod date;
 pub mod export;
+mod fields;
 mod file;
 mod intake;
 mod live;
@@ -50,8 +52,8 @@ pub struct Request {
     pub source: Source,
     /// The original's `ENCRYPTION_KEY`.
     pub encryption_key: Sensitive,
-    /// The original's offset from UTC in whole hours.
-    pub offset_hours: i64,
+    /// The original's offset from UTC in whole hours; `None` where the source is to say it, or its default.
+    pub offset_hours: Option<i64>,
     /// A key of the original in the clear, to prove the encryption key by.
     pub sample: Option<Sensitive>,
     /// The admin of `data/init.json`.

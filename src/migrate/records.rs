@@ -1,132 +1,87 @@
-//! The original's records as it stored them, field by field, and the nouns that they become. Every value was text there, and
-//! every one may be missing, empty or something else than it should be.
+//! The original's records as it stored them, and the nouns that they become. Every value was text there, and every one may be
+//! missing, empty or something else than it should be.
 
+use super::date;
+use super::fields::Fields;
 use crate::model::moved::{LaterKey, MovedKey};
 use crate::model::secret::hash_api_key;
-use crate::model::time::{Buckets, TimeZone, parse, parse_in};
-use crate::model::{Tokens, Usage, cost};
-use serde_json::{Map, Value};
-use std::collections::HashMap;
+use crate::model::time::{Buckets, TimeZone, parse};
+use crate::model::{Tokens, Usage};
 
-/// Counts that can be true; sums of them stay in range.
-const COUNT_MAX: i64 = 1_000_000_000_000_000;
-/// The largest limit that is taken over, in dollars.
-const LIMIT_DOLLARS_MAX: f64 = 1_000_000.0;
+const DAY_MS: i64 = 86_400_000;
+/// What is said of keys with a limit that is no number.
+const UNREADABLE: &str = "a limit of theirs is no number; here they are without it";
 /// What a sanitised export has in the place of a secret.
 pub(super) const REDACTED: &str = "[REDACTED]";
 
-/// The fields of a record.
-pub(super) struct Fields(HashMap<String, String>);
-
-impl From<HashMap<String, String>> for Fields {
-    fn from(fields: HashMap<String, String>) -> Fields {
-        Fields(fields)
-    }
-}
-
-impl From<Map<String, Value>> for Fields {
-    /// As they would be stored: JSON's null is the empty text, what is no text is written as JSON.
-    fn from(members: Map<String, Value>) -> Fields {
-        let text = |value| match value {
-            Value::String(text) => text,
-            Value::Null => String::new(),
-            other => other.to_string(),
-        };
-        Fields(members.into_iter().map(|(name, value)| (name, text(value))).collect())
-    }
-}
-
-impl Fields {
-    /// A field; empty if it is missing.
-    pub(super) fn text(&self, name: &str) -> &str {
-        self.0.get(name).map(String::as_str).unwrap_or_default()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn is_true(&self, name: &str) -> bool {
-        self.text(name) == "true"
-    }
-
-    /// A limit: a whole number, or none.
-    pub(super) fn limit(&self, name: &str) -> i64 {
-        self.text(name).trim().parse().unwrap_or(0).clamp(0, COUNT_MAX)
-    }
-
-    pub(super) fn instant(&self, name: &str) -> Option<i64> {
-        parse(self.text(name))
-    }
-
-    /// A limit in dollars as pico-dollars; none if it cannot be read.
-    pub(super) fn dollars(&self, name: &str) -> i64 {
-        let amount: f64 = self.text(name).trim().parse().unwrap_or(0.0);
-        if amount > 0.0 { (amount.min(LIMIT_DOLLARS_MAX) * cost::DOLLAR as f64).round() as i64 } else { 0 }
-    }
-
-    /// A list of texts, written as JSON; empty if it cannot be read, as it was there.
-    fn texts(&self, name: &str) -> Vec<String> {
-        serde_json::from_str(self.text(name)).unwrap_or_default()
-    }
-
-    /// A count; `None` if it is none that can be true.
-    fn count(&self, name: &str) -> Option<i64> {
-        match self.text(name) {
-            "" => Some(0),
-            text => text.parse().ok().filter(|count| (0..=COUNT_MAX).contains(count)),
-        }
-    }
-}
-
-/// A key's hash, or why it has none that works.
-pub(super) fn hash(fields: &Fields, pepper: &str) -> Result<String, &'static str> {
+/// The hash that a key's record has, if it has one.
+pub(super) fn hash(fields: &Fields, pepper: &str) -> Option<String> {
     match fields.text("apiKey") {
-        "" => Err("it has no hash, so nobody can use it; what it used is kept under a deleted key"),
-        text if text.contains(REDACTED) => {
-            Err("the export is sanitised: its hash was cut off; what it used is kept under a deleted key")
-        }
-        text if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(text.to_ascii_lowercase()),
+        "" => None,
+        text if text.contains(REDACTED) => None,
+        text if is_hash(text) => Some(text.to_ascii_lowercase()),
         // An export that was edited by hand may have keys in the clear, which the original's import hashes as well.
-        clear => Ok(hash_api_key(clear, pepper)),
+        clear => Some(hash_api_key(clear, pepper)),
     }
+}
+
+/// Whether a text has the form of a hash: SHA-256 in hex.
+pub(super) fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A key as it is here, and which of its terms are not quite the same.
 pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) -> (MovedKey, Vec<&'static str>) {
-    let expires_at = fields.text("expiresAt").to_owned();
+    let mut changes = Vec::new();
+    let later = later(fields, &mut changes);
+    // Where a life begins with its first use, its end follows from that.
+    let expires_at = if later.is_activated_by_use { "" } else { fields.text("expiresAt") }.to_owned();
     let name = match fields.text("name") {
         "" => id,
         name => name,
     };
     let is_deleted = fields.is_true("isDeleted");
-    let mut changes = Vec::new();
+    let expires_at_ms = date::parse(&expires_at);
+    let is_dated = expires_at_ms.is_some() || !date::looks_like_one(&expires_at);
+    if !is_dated {
+        changes.push("the end of their life is no date that can be read; they are here, but switched off");
+    }
+    let [token_limit, concurrency_limit, rate_limit_window, rate_limit_requests] =
+        ["tokenLimit", "concurrencyLimit", "rateLimitWindow", "rateLimitRequests"]
+            .map(|name| limit(fields.limit(name), &mut changes));
     let key = MovedKey {
         id: id.to_owned(),
         hash,
         name: name.to_owned(),
         description: fields.text("description").to_owned(),
-        token_limit: fields.limit("tokenLimit"),
-        concurrency_limit: fields.limit("concurrencyLimit"),
-        rate_limit_window: fields.limit("rateLimitWindow"),
-        rate_limit_requests: fields.limit("rateLimitRequests"),
-        is_active: fields.is_true("isActive") && may_use_claude(fields, &mut changes),
+        token_limit,
+        concurrency_limit,
+        rate_limit_window,
+        rate_limit_requests,
+        is_active: fields.is_true("isActive") && is_dated && may_use_claude(fields, &mut changes),
         claude_account_id: bound_account(fields, &mut changes),
         enable_model_restriction: fields.is_true("enableModelRestriction"),
         restricted_models: fields.texts("restrictedModels"),
         created_at_ms: fields.instant("createdAt").unwrap_or(now_ms),
         updated_at_ms: fields.instant("updatedAt"),
         last_used_at_ms: fields.instant("lastUsedAt"),
-        // A time without an offset was one of the server's zone, which was UTC unless it was set.
-        expires_at_ms: parse(&expires_at).or_else(|| parse_in(&expires_at, &TimeZone::UTC)),
+        expires_at_ms,
         expires_at,
         deleted_at_ms: is_deleted.then(|| fields.instant("deletedAt").unwrap_or(now_ms)),
-        later: later(fields, &mut changes),
+        later,
     };
     if fields.is_true("enableClientRestriction") {
         changes.push("only certain clients could use them; here every client can that has the key");
     }
     (key, changes)
+}
+
+/// A limit that was read, or none.
+fn limit(read: Option<i64>, changes: &mut Vec<&'static str>) -> i64 {
+    if read.is_none() && !changes.contains(&UNREADABLE) {
+        changes.push(UNREADABLE);
+    }
+    read.unwrap_or(0)
 }
 
 /// Later versions serve other vendors too, and a key may be for those alone. Such a one gets no new right here.
@@ -156,34 +111,46 @@ fn bound_account(fields: &Fields, changes: &mut Vec<&'static str>) -> String {
 }
 
 fn later(fields: &Fields, changes: &mut Vec<&'static str>) -> LaterKey {
-    let weekly_cost_limit = fields.dollars("weeklyOpusCostLimit");
-    if weekly_cost_limit > 0 {
+    let is_own_week = fields.known("weeklyCostLimit").is_some();
+    let week = if is_own_week { "weeklyCostLimit" } else { "weeklyOpusCostLimit" };
+    let [daily_cost_limit, weekly_cost_limit, monthly_cost_limit, total_cost_limit, rate_limit_cost] =
+        ["dailyCostLimit", week, "monthlyCostLimit", "totalCostLimit", "rateLimitCost"]
+            .map(|name| limit(fields.dollars(name), changes));
+    if weekly_cost_limit > 0 && !is_own_week {
         changes.push("their weekly limit was for some models; here it is for all, from Monday on");
     }
+    let mut activation_days = limit(fields.limit("activationDays"), changes);
+    let is_in_hours = fields.text("activationUnit") == "hours";
+    if is_in_hours {
+        activation_days = (activation_days + 23) / 24;
+    }
+    activation_days = activation_days.min(3650);
+    let activated_at_ms = fields.instant("activatedAt");
     // Once such a life has begun, its end stands in `expiresAt`, where an admin may have moved it.
     let is_begun = fields.is_true("isActivated") && !fields.text("expiresAt").is_empty();
-    let is_activated_by_use = fields.text("expirationMode") == "activation" && !is_begun;
-    let mut activation_days = fields.limit("activationDays");
-    if fields.text("activationUnit") == "hours" {
-        activation_days = (activation_days + 23) / 24;
-        if is_activated_by_use {
-            changes.push("their life from the first use was counted in hours; it is rounded up to days");
-        }
+    let end_ms = activated_at_ms.map(|start| start + activation_days * DAY_MS);
+    let is_moved = is_begun && (end_ms.is_none() || end_ms != date::parse(fields.text("expiresAt")));
+    let is_activated_by_use = fields.text("expirationMode") == "activation" && !is_moved;
+    if is_in_hours && is_activated_by_use {
+        changes.push("their life from the first use was counted in hours; it is rounded up to days");
     }
     LaterKey {
         tags: fields.texts("tags"),
-        daily_cost_limit: fields.dollars("dailyCostLimit"),
+        daily_cost_limit,
         weekly_cost_limit,
-        total_cost_limit: fields.dollars("totalCostLimit"),
-        rate_limit_cost: fields.dollars("rateLimitCost"),
+        monthly_cost_limit,
+        total_cost_limit,
+        rate_limit_cost,
+        allowed_models: fields.texts("allowedModels"),
+        account_fallback: fields.is_true("accountFallback"),
         is_activated_by_use,
-        activation_days: activation_days.min(3650),
-        activated_at_ms: fields.instant("activatedAt"),
+        activation_days,
+        activated_at_ms,
     }
 }
 
 /// What a record of usage counts; `None` if it cannot be true. Before there was a split into input and output, the original
-/// reads 30 and 70 of a hundred.
+/// reads 30 and 70 of a hundred; here both are rounded down, and all time has the rest, so that its months never come to more.
 pub(super) fn usage(fields: &Fields, is_total: bool) -> Option<Usage> {
     let count = |name: &str| {
         if is_total {
@@ -203,8 +170,8 @@ pub(super) fn usage(fields: &Fields, is_total: bool) -> Option<Usage> {
     };
     let unsplit = count("tokens")?;
     if unsplit > 0 && tokens.input + tokens.output == 0 {
-        tokens.input = (unsplit * 3 + 5) / 10;
-        tokens.output = (unsplit * 7 + 5) / 10;
+        tokens.input = unsplit * 3 / 10;
+        tokens.output = if is_total { unsplit - tokens.input } else { unsplit * 7 / 10 };
     }
     Some(Usage { requests: count("requests")?, tokens })
 }
@@ -368,13 +335,18 @@ mod tests {
     #[test]
     fn counts_that_cannot_be_true_are_none_and_old_ones_are_split() {
         let fields = |pairs: &[(&str, &str)]| {
-            Fields(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+            let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Fields::from(pairs.collect::<std::collections::HashMap<_, _>>())
         };
         let old = usage(&fields(&[("tokens", "105"), ("requests", "2")]), false).expect("counts");
-        assert_eq!((old.tokens.input, old.tokens.output, old.requests), (32, 74, 2));
+        assert_eq!((old.tokens.input, old.tokens.output, old.requests), (31, 73, 2));
+        let old = usage(&fields(&[("totalTokens", "105")]), true).expect("counts");
+        assert_eq!((old.tokens.input, old.tokens.output), (31, 74));
+        let whole = usage(&fields(&[("inputTokens", "7.0"), ("outputTokens", "9 tokens")]), false).expect("counts");
+        assert_eq!((whole.tokens.input, whole.tokens.output), (7, 9));
         let total = usage(&fields(&[("totalInputTokens", "7"), ("totalTokens", "9"), ("totalRequests", "1")]), true);
         assert_eq!(total.expect("counts").tokens.input, 7);
-        for wrong in ["-1", "NaN", "1.5", "99999999999999999999", "1000000000000001"] {
+        for wrong in ["-1", "NaN", "none", "99999999999999999999", "1000000000000001"] {
             assert_eq!(usage(&fields(&[("inputTokens", wrong)]), false), None, "{wrong}");
         }
     }

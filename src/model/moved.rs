@@ -57,6 +57,12 @@ pub struct LaterKey {
     pub daily_cost_limit: i64,
     /// Limit of a week.
     pub weekly_cost_limit: i64,
+    /// Limit of a month: this relay's own, as the next two.
+    pub monthly_cost_limit: i64,
+    /// The only models that it may use; empty = all.
+    pub allowed_models: Vec<String>,
+    /// Whether the pool may serve it where its own account cannot.
+    pub account_fallback: bool,
     /// Limit of all time.
     pub total_cost_limit: i64,
     /// Limit of a window.
@@ -152,4 +158,40 @@ pub struct MovedUsage {
     pub model: String,
     /// What was used.
     pub usage: Usage,
+}
+
+/// The whole number that a text begins with, as JavaScript's parseInt and with it the original takes it; what is too large is the largest.
+pub fn whole(text: &str) -> Option<i64> {
+    let text = text.trim_start();
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
+    let digits = &digits[..end];
+    (!digits.is_empty()).then(|| sign * digits.parse().unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_taken_out_of_texts() {
+        for (text, expected) in [
+            ("60", Some(60)),
+            (" 60 ", Some(60)),
+            ("60.0", Some(60)),
+            ("5.5", Some(5)),
+            ("-3.5", Some(-3)),
+            ("+8", Some(8)),
+            ("8h", Some(8)),
+            ("99999999999999999999", Some(i64::MAX)),
+            ("", None),
+            ("h8", None),
+            ("-", None),
+        ] {
+            assert_eq!(whole(text), expected, "{text}");
+        }
+    }
 }

@@ -168,6 +168,19 @@ pub fn zone_name(zone: &TimeZone) -> String {
     }
 }
 
+/// The hours by which a zone's clocks are before UTC at an instant, rounded down to whole ones, and whether they are whole.
+pub fn offset_hours(zone: &TimeZone, at_ms: i64) -> (i64, bool) {
+    let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    let seconds = i64::from(zone.to_offset(at).seconds());
+    (seconds.div_euclid(3600), seconds % 3600 == 0)
+}
+
+/// The zone that is so many whole hours before UTC.
+pub fn hours_from_utc(hours: i64) -> TimeZone {
+    let offset = i8::try_from(hours).ok().and_then(|hours| jiff::tz::Offset::from_hours(hours).ok());
+    TimeZone::fixed(offset.unwrap_or(jiff::tz::Offset::UTC))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,8 @@ pub(crate) const ADMIN_BODY_BYTES_MAX: u64 = 10 * 1024 * 1024;
 pub(crate) const OPEN_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Largest export of the original that is taken as a body, in bytes.
 const LARGE_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// What is read past of a longer one, so that its client can read the refusal: many send all before they read anything.
+const DISCARDED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// How long such a body may take.
 const LARGE_BODY_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long a body may take: the few control workers are not for waiting.
@@ -93,9 +95,25 @@ impl Call {
 }
 
 /// Reads a large body of an admin's request that has passed its guard.
-pub(crate) fn read_large(exchange: &mut Exchange) -> Result<Body, Answer> {
-    let body = exchange.read_body(LARGE_BODY_BYTES_MAX, LARGE_BODY_TIME_MAX);
-    body.map_err(|error| body_refused(&error, "64MB"))
+pub(crate) fn read_large(exchange: &mut Exchange, head: &Head) -> Result<Body, Answer> {
+    let is_too_large = head.content_length().is_some_and(|length| length > LARGE_BODY_BYTES_MAX);
+    let read = if is_too_large && !head.expects_continue() {
+        // Whatever comes of it, the answer is the same.
+        let _ = exchange.pour_body(DISCARDED_BYTES_MAX, LARGE_BODY_TIME_MAX, &mut |_| Ok(()));
+        Err(BodyError::TooLarge)
+    } else {
+        exchange.read_body(LARGE_BODY_BYTES_MAX, LARGE_BODY_TIME_MAX)
+    };
+    read.map_err(|error| match error {
+        BodyError::TooLarge => Answer::json(
+            413,
+            &json!({
+                "error": "Payload Too Large", "limit": "64MB",
+                "message": "An export may have at most 64 MB; read the Redis instead",
+            }),
+        ),
+        error => body_refused(&error, "64MB"),
+    })
 }
 
 /// Refuses a body in a coding that is not read here. No client of the admin's routes compresses what it sends, and what is

@@ -8,7 +8,7 @@ use super::session::Admin;
 use crate::error::Kind;
 use crate::migrate::{Cancelled, Request, Source};
 use crate::model::Sensitive;
-use crate::model::moved::MovedAdmin;
+use crate::model::moved::{MovedAdmin, whole};
 use crate::model::time::{now_ms, parse};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,8 +17,6 @@ use std::sync::Arc;
 
 type Outcome = Result<Answer, Answer>;
 
-/// The original's default where `TIMEZONE_OFFSET` is missing, 0 or no number.
-const ORIGINAL_OFFSET: i64 = 8;
 const KEY_CHARACTERS_MAX: usize = 1000;
 
 /// The body of a request, of which an export is not parsed: it may be large.
@@ -102,18 +100,19 @@ fn export(raw: Option<&RawValue>) -> Result<Sensitive, Answer> {
     }
 }
 
-/// The original's rule: a whole number of hours, and 8 for everything that is none, 0 too.
-fn offset(value: &Value) -> Result<i64, Answer> {
+/// The original's rule: the whole hours that it begins with, and its default for none and 0.
+fn offset(value: &Value) -> Result<Option<i64>, Answer> {
     let hours = match value {
-        Value::Null => None,
-        Value::Number(number) => number.as_i64(),
-        Value::String(text) => text.trim().parse().ok(),
+        Value::Null => Some(0),
+        Value::Number(number) => number.as_f64().map(|hours| hours as i64),
+        Value::String(text) if text.trim().is_empty() => Some(0),
+        Value::String(text) => whole(text),
         _ => None,
     };
     match hours {
-        None | Some(0) => Ok(ORIGINAL_OFFSET),
-        Some(hours) if (-14..=14).contains(&hours) => Ok(hours),
-        Some(_) => Err(invalid("timezoneOffset must be a whole number from -14 to 14")),
+        Some(0) => Ok(None),
+        Some(hours) if (-14..=14).contains(&hours) => Ok(Some(hours)),
+        _ => Err(invalid("timezoneOffset must be a whole number from -14 to 14")),
     }
 }
 

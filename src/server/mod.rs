@@ -225,7 +225,7 @@ impl Server {
             }
             Handler::AdminBytes(serve) => {
                 let admin = session::admin(self, &head)?;
-                serve(self, &admin, &call::read_large(exchange)?)
+                serve(self, &admin, &call::read_large(exchange, &head)?)
             }
             Handler::Key(serve) | Handler::KeyWaits(serve) => {
                 let key = relayed::identify(self, &head)?;

@@ -299,16 +299,17 @@ fn put_key(db: &Connection, key: &MovedKey, hash: Option<&str>) -> Result<i64> {
 
 /// What the original's later versions keep of a key.
 fn put_later(db: &Connection, seq: i64, later: &LaterKey) -> Result<()> {
-    let tags = serde_json::to_string(&later.tags).map_err(|error| Error::internal("tags cannot be written", error))?;
+    let list = |texts: &[String]| serde_json::json!(texts).to_string();
     db.prepare_cached(
         "UPDATE api_keys SET tags = :tags, daily_cost_limit = :daily, weekly_cost_limit = :weekly,
-             total_cost_limit = :total,
-             rate_limit_cost = :window, expiration_mode = iif(:by_use, 'activation', 'fixed'),
+             monthly_cost_limit = :monthly, total_cost_limit = :total, allowed_models = :models,
+             account_fallback = :fallback, rate_limit_cost = :window, expiration_mode = iif(:by_use, 'activation', 'fixed'),
              activation_days = :days, activated_at_ms = :activated
          WHERE seq = :seq",
     )?
     .execute(named_params! {
-        ":seq": seq, ":tags": tags, ":daily": later.daily_cost_limit,
+        ":seq": seq, ":tags": list(&later.tags), ":models": list(&later.allowed_models),
+        ":fallback": later.account_fallback, ":monthly": later.monthly_cost_limit, ":daily": later.daily_cost_limit,
         ":weekly": later.weekly_cost_limit, ":total": later.total_cost_limit,
         ":window": later.rate_limit_cost, ":by_use": later.is_activated_by_use, ":days": later.activation_days,
         ":activated": later.activated_at_ms,

@@ -45,7 +45,7 @@ pub use reports::{KeyBill, Span};
 pub use restore::{Staged, Upload, apply_staged};
 pub use settings::{SettingChange, kept_setting};
 pub use snapshot::{Backup, Snapshot};
-pub use spool::Spool;
+pub use spool::{Indexed, Spool};
 pub use standings::{Affinity, Conversation, Standings};
 pub use told_limits::ToldLimit;
 pub use usage::{KeyUsage, KeysUsage, Period};

@@ -3,7 +3,10 @@
 //!
 //! It holds no secret in the clear, and loses nothing by being lost: a leftover is removed at the next start.
 
+mod hashes;
 mod steps;
+
+pub use hashes::Indexed;
 
 use super::Store;
 use crate::error::{Error, Kind, Result};

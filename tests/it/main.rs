@@ -21,6 +21,7 @@ mod ledger;
 mod limits;
 mod litestream;
 mod models;
+mod moving_exact;
 mod moving_in;
 mod moving_later;
 mod moving_out;

@@ -401,6 +401,8 @@ fn what_cannot_be_migrated_is_told_and_changes_nothing() {
         (json!({ "source": "redis" }), "url is required"),
         (json!({ "dryRun": "yes" }), "dryRun must be a boolean"),
         (json!({ "timezoneOffset": 99 }), "timezoneOffset must be a whole number from -14 to 14"),
+        (json!({ "timezoneOffset": "later" }), "timezoneOffset must be a whole number from -14 to 14"),
+        (json!({ "timezoneOffset": true }), "timezoneOffset must be a whole number from -14 to 14"),
         (json!({ "init": "{}" }), "init must be the content of data/init.json, with adminUsername and adminPassword"),
     ] {
         let mut body = base.clone();

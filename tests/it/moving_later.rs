@@ -12,7 +12,7 @@ const CONSOLE_KEY: &str = "sk-third-party-0123456789";
 const CONSOLE_KEY_SEALED: &str = "000102030405060708090a0b0c0d0e0f:\
      9c671b578b0443b6778b68d2fab666d8701d4511f34302ce01b58c0b50ce7ce9";
 
-fn put(redis: &Redis, name: &str, fields: &[(&str, &str)]) {
+pub fn put(redis: &Redis, name: &str, fields: &[(&str, &str)]) {
     let mut command = vec!["HSET", name];
     command.extend(fields.iter().flat_map(|(field, value)| [*field, *value]));
     redis.run(&command);
@@ -27,15 +27,15 @@ fn put_key(redis: &Redis, id: &str, fields: &[(&str, &str)]) -> Key {
     Key { id: id.to_owned(), clear }
 }
 
-fn of<'a>(list: &'a [Value], id: &str) -> &'a Value {
+pub fn of<'a>(list: &'a [Value], id: &str) -> &'a Value {
     list.iter().find(|item| item["id"] == id).unwrap_or_else(|| panic!("{id} is not there"))
 }
 
-fn list(relay: &Relay, target: &str) -> Vec<Value> {
+pub fn list(relay: &Relay, target: &str) -> Vec<Value> {
     relay.admin("GET", target, &Value::Null).json()["data"].as_array().unwrap().clone()
 }
 
-fn notes(state: &Value) -> String {
+pub fn notes(state: &Value) -> String {
     state["report"]["notes"].as_array().unwrap().iter().map(|note| format!("{}\n", note.as_str().unwrap())).collect()
 }
 

@@ -6,6 +6,7 @@ use crate::harness::{Key, Relay, Upstream, upstream};
 use crate::moving_in::{from_redis, migrate};
 use crate::samples::message;
 use claude_relay::model::secret::{Cipher, hash_api_key};
+use rusqlite::types::Value as Sql;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -29,7 +30,6 @@ struct Metadata {
     export_date: String,
     types: Vec<String>,
     keys_left_out: u64,
-    accounts_left_out: u64,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +37,8 @@ struct Metadata {
 struct Data {
     api_keys: Vec<ApiKey>,
     claude_accounts: Vec<Record>,
+    #[serde(default)]
+    claude_console_accounts: Vec<Record>,
     gemini_accounts: Vec<Value>,
     admins: Vec<Value>,
     global_model_stats: Global,
@@ -88,19 +90,19 @@ fn a_full_export_has_every_key_hash_account_and_sum_and_comes_in_again() {
     relay.add_api_key_account("console", "sk-ant-console");
     let own = relay.add_key("made here");
     let (export, _) = full(&relay, ORIGINAL_KEY);
-    let Metadata { version, sanitized, decrypted, types, keys_left_out, accounts_left_out, export_date } =
-        &export.metadata;
+    let Metadata { version, sanitized, decrypted, types, keys_left_out, export_date } = &export.metadata;
     assert_eq!(
         (version.as_str(), *sanitized, *decrypted, types.as_slice()),
         ("2.0", false, false, &["all".to_owned()][..])
     );
-    assert_eq!((*keys_left_out, *accounts_left_out), (1, 1), "a key made here would not work there");
+    assert_eq!(*keys_left_out, 1, "a key made here would not work there");
+    assert_eq!(export.data.claude_console_accounts.len(), 1);
     assert!(export_date.ends_with('Z') && export.data.gemini_accounts.is_empty() && export.data.admins.is_empty());
 
     let recorded: Export = serde_json::from_value({
         let mut recorded = original_json("enhanced-decrypted.json.gz");
         let metadata = recorded["metadata"].as_object_mut().unwrap();
-        metadata.extend([("keysLeftOut".to_owned(), json!(0)), ("accountsLeftOut".to_owned(), json!(0))]);
+        metadata.insert("keysLeftOut".to_owned(), json!(0));
         for account in recorded["data"]["claudeAccounts"].as_array_mut().unwrap() {
             account["claudeAiOauth"] = json!(account["claudeAiOauth"].to_string());
         }
@@ -184,6 +186,7 @@ fn an_export_without_a_key_for_its_secrets_has_none() {
     let relay = Start::new().run();
     let redis = Redis::with_original();
     assert_eq!(migrate(&relay, &from_redis(&redis))["state"], "done");
+    relay.add_api_key_account("console", "sk-third-party-1");
     let response = relay.admin("GET", "/admin/export", &Value::Null);
     assert_eq!(response.status, 200);
     let export: Export = serde_json::from_slice(&response.body).unwrap();
@@ -197,6 +200,115 @@ fn an_export_without_a_key_for_its_secrets_has_none() {
     for secret in ["sk-ant-", "sockpass123", "httppass-456", "@example.com", "hunter2"] {
         assert!(!text.contains(secret), "{secret}");
     }
+    assert!(!text.contains("sk-third-party"));
+    assert_eq!(export.data.claude_console_accounts[0]["apiKey"], "[REDACTED]");
     assert_eq!(relay.admin("POST", "/admin/export", &json!({})).status, 400);
     assert_eq!(relay.get("/admin/export", &[]).status, 401);
+}
+
+/// The columns of every row of a table by its identifier, secrets open, without what is of this database alone.
+fn rows(relay: &Relay, table: &str) -> BTreeMap<String, BTreeMap<String, Sql>> {
+    let text = |value: &Sql| match value {
+        Sql::Text(text) => text.clone(),
+        other => panic!("{other:?}"),
+    };
+    let names = relay.query(&format!("SELECT name FROM pragma_table_info('{table}')"));
+    let cipher = Cipher::new(SHARED_KEY).unwrap();
+    let mut found = BTreeMap::new();
+    for row in relay.query(&format!("SELECT * FROM {table}")) {
+        let mut columns: BTreeMap<String, Sql> = names.iter().map(|name| text(&name[0])).zip(row).collect();
+        for name in ["email", "password", "access_token", "refresh_token", "api_key", "proxy"] {
+            columns
+                .entry(name.to_owned())
+                .and_modify(|sealed| *sealed = Sql::Text(cipher.open(&text(sealed)).unwrap()));
+        }
+        columns.remove("seq");
+        found.insert(text(&columns["id"]), columns);
+    }
+    found
+}
+
+const SHARED_KEY: &str = "an encryption key for both of them";
+
+#[test]
+fn everything_that_an_admin_set_comes_back() {
+    let upstream = Upstream::start(|_| upstream::json(200, &message("claude-sonnet-4-20250514", 1000, 200)));
+    let start = || Start::new().with("ENCRYPTION_KEY", SHARED_KEY).with("SYSTEM_TIMEZONE", "Asia/Kolkata");
+    let relay = start().upstream(&upstream).run();
+    let id = |account: Value| account["id"].as_str().unwrap().to_owned();
+    let oauth = id(relay.add_account(&json!({
+        "name": "subscription", "description": "of the family", "email": "a@example.com", "password": "5f4dcc3b5aa765d6",
+        "claudeAiOauth": { "accessToken": "sk-ant-oat01-a", "refreshToken": "sk-ant-ort01-a",
+            "expiresAt": 4_070_908_800_000_i64, "scopes": ["user:inference", "user:profile"] },
+        "accountType": "dedicated", "priority": 7, "schedulable": false, "maxConcurrency": 3, "dailyCostLimit": 12.345678,
+        "expiresOn": "2099-06-30T12:00:00Z", "modelMapping": { "claude-a": "claude-b" },
+        "proxy": { "type": "socks5h", "host": "proxy.example", "port": 1080, "username": "u", "password": "p@ss" },
+    })));
+    relay.add_account(&json!({ "name": "no refresh", "claudeAiOauth": { "accessToken": "sk-ant-oat01-b" } }));
+    let setup = id(relay.add_account(&json!({ "name": "setup", "kind": "setup_token",
+        "claudeAiOauth": { "accessToken": "sk-ant-oat01-c", "scopes": ["user:inference"] }, "isActive": false })));
+    let console = id(relay.add_account(&json!({
+        "name": "service", "description": "another vendor's", "kind": "api_key", "apiKey": "sk-service-1",
+        "baseUrl": "https://service.example/api", "modelMapping": { "claude-opus-4-6": "other-1", "x": "x" },
+        "accountType": "dedicated", "priority": 90, "schedulable": false, "maxConcurrency": 9, "dailyCostLimit": 0.000001,
+        "expiresOn": "2098-01-01T00:00:00Z", "email": "b@example.com",
+        "proxy": { "type": "http", "host": "10.0.0.1", "port": 8080, "username": null, "password": null },
+    })));
+    let plain = relay.add_api_key_account("first", "sk-ant-api03-first");
+    relay.add_key_with(&json!({
+        "name": "all", "description": "everything", "tokenLimit": 5000, "concurrencyLimit": 2, "rateLimitWindow": 60,
+        "rateLimitRequests": 30, "rateLimitCost": 0.75, "dailyCostLimit": 1.5, "weeklyCostLimit": 9.25,
+        "monthlyCostLimit": 20.1, "totalCostLimit": 999_999.123457_f64, "isActive": false, "claudeAccountId": oauth,
+        "accountFallback": true, "enableModelRestriction": true, "restrictedModels": ["claude-x"],
+        "allowedModels": ["claude-a", "claude-sonnet-4-20250514"], "tags": ["home", "team a"],
+        "expiresAt": "2099-12-31T08:00:00+08:00",
+    }));
+    relay.add_key_with(&json!({ "name": "bound", "claudeAccountId": console }));
+    let begun = relay.add_key_with(&json!({ "name": "begun", "expirationMode": "activation", "activationDays": 30 }));
+    relay.add_key_with(&json!({ "name": "waiting", "expirationMode": "activation", "activationDays": 5 }));
+    let body = br#"{"model":"claude-sonnet-4-20250514","max_tokens":9,"messages":[{"role":"user","content":"x"}]}"#;
+    assert_eq!(relay.message(&begun, body).status, 200);
+
+    let (export, text) = full(&relay, SHARED_KEY);
+    let metadata: Value = serde_json::from_str::<Value>(&text).unwrap()["metadata"].clone();
+    assert_eq!((&metadata["timezoneOffset"], &metadata["timezone"]), (&json!(5), &json!("Asia/Kolkata")));
+    assert!(metadata["timezoneNote"].is_string());
+    // What the original needs to use them.
+    let of = |list: &[Record], id: &str| list.iter().find(|record| record["id"] == id).unwrap().clone();
+    let token = of(&export.data.claude_accounts, &setup);
+    let year_on = token["expiresAt"].parse::<i64>().unwrap() - 365 * 86_400_000;
+    assert!((year_on - claude_relay::model::time::now_ms()).abs() < 60_000, "{token:?}");
+    let other = of(&export.data.claude_console_accounts, &console);
+    let sealed_as_there = Cipher::of_console_accounts(SHARED_KEY).unwrap();
+    assert_eq!(sealed_as_there.open(&other["apiKey"]).unwrap(), "sk-service-1");
+    assert_eq!(other["apiUrl"], "https://service.example/api");
+    assert_eq!(of(&export.data.claude_console_accounts, &plain)["apiUrl"], "https://api.anthropic.com");
+    let ends: Vec<bool> = ["begun", "waiting"]
+        .iter()
+        .map(|name| {
+            let key = export.data.api_keys.iter().find(|key| key.record["name"] == *name).unwrap();
+            key.record["expiresAt"].is_empty()
+        })
+        .collect();
+    assert_eq!(ends, [false, true]);
+
+    let fresh = start().upstream(&upstream).run();
+    let state = migrate(&fresh, &json!({ "source": "json", "export": text, "encryptionKey": SHARED_KEY }));
+    assert_eq!((&state["state"], &state["report"]["notes"]), (&json!("done"), &json!([])), "{state}");
+    for table in ["api_keys", "accounts"] {
+        let (there, here) = (rows(&relay, table), rows(&fresh, table));
+        assert_eq!(there.len(), here.len());
+        for (id, columns) in &there {
+            for (name, value) in columns {
+                // It says when an account's record changed, and does not come along.
+                if table == "accounts" && name == "updated_at_ms" {
+                    continue;
+                }
+                assert_eq!(&here[id][name], value, "{name} of {:?}", columns["name"]);
+            }
+        }
+    }
+    let hours = "SELECT bucket, requests, input_tokens FROM rollups WHERE scope = 0 AND span = 3";
+    assert_eq!(fresh.query(hours), relay.query(hours), "half an hour is no hour");
+    assert_eq!(fresh.message(&begun, body).status, 200);
 }

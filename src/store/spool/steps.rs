@@ -1,12 +1,13 @@
 //! The SQL that turns what was read into the relay's sums, step by step. What was counted of an origin before is part of the
 //! picture, so that nothing counts twice, whatever its source has forgotten or tells apart now.
 
-/// `raw`: what was read, as it was read. `ranks`: the keys in the order in which they will be written. `stage`: the sums
+/// `hashes`: the index of keys. `raw`: what was read, as it was read. `ranks`: the keys in the order in which they will be written. `stage`: the sums
 /// as the relay has them; `rest` marks those that the original did not count by model. `final`: what each sum is, and what
 /// of it is new, priced. `growth`: by how much each key (kind 1), each sum of all (0) and each bucket of all keys (2) grows,
 /// for the comparison afterwards.
 pub(super) const TABLES: &str = "
     CREATE TABLE keys (id TEXT PRIMARY KEY, created_at_ms INTEGER NOT NULL, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE hashes (hash TEXT PRIMARY KEY, id TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE raw (subject TEXT NOT NULL, span INTEGER NOT NULL, bucket INTEGER NOT NULL, model TEXT NOT NULL,
         a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL, e INTEGER NOT NULL,
         PRIMARY KEY (subject, span, bucket, model)) STRICT, WITHOUT ROWID;
