@@ -216,7 +216,7 @@ impl Intake {
             );
         }
         for (change, count) in std::mem::take(&mut self.changed) {
-            self.tally.note(format!("{count} keys: {change}"));
+            self.tally.note(of_keys(count, change));
         }
         let orphans = self.spool.orphans()?;
         for id in &orphans {
@@ -248,7 +248,7 @@ impl Intake {
             ),
         ] {
             if count > 0 {
-                self.tally.note(format!("{count} keys: {sentence}"));
+                self.tally.note(of_keys(count as u64, sentence));
             }
         }
         let reason = if self.is_sanitised {
@@ -274,4 +274,9 @@ impl Intake {
             ..MovedKey::default()
         }
     }
+}
+
+/// What is said of some keys.
+fn of_keys(count: u64, sentence: &str) -> String {
+    format!("{count} {}: {sentence}", if count == 1 { "key" } else { "keys" })
 }

@@ -152,20 +152,26 @@ impl Asked {
     pub(super) fn cut(&self, server: &Server, mut keys: Vec<ApiKey>, now_ms: i64) -> Checked<Cut> {
         let tags = keys.iter().flat_map(|key| key.tags.iter().cloned()).collect();
         keys.retain(|key| self.matches(key));
-        let needs_use = !matches!(self.sort, Sort::CreatedAt | Sort::Name | Sort::LastUsedAt | Sort::ExpiresAt)
-            || matches!(self.state, Some(State::Active | State::Reached));
-        let used = if needs_use {
-            let (usage, windows) = (server.store.keys_usage(now_ms)?, server.relay.windows(&keys, now_ms)?);
-            Use { server, usage, windows }
-        } else {
-            Use { server, usage: KeysUsage::default(), windows: HashMap::new() }
-        };
+        let used = self.needed(server, &keys, now_ms)?;
         if let Some(state) = self.state {
             keys.retain(|key| self::state(key, &used, now_ms) == state);
         }
         self.order(&mut keys, &used);
         let total = keys.len();
         Ok(Cut { keys: keys.into_iter().skip(self.offset).take(self.limit).collect(), total, tags })
+    }
+
+    /// What the page depends on, and no more.
+    fn needed<'a>(&self, server: &'a Server, keys: &[ApiKey], now_ms: i64) -> Checked<Use<'a>> {
+        let is_by_limits =
+            self.sort == Sort::NearestLimit || matches!(self.state, Some(State::Active | State::Reached));
+        let is_by_use = !matches!(self.sort, Sort::CreatedAt | Sort::Name | Sort::LastUsedAt | Sort::ExpiresAt);
+        let (usage, windows) = match (is_by_limits, is_by_use) {
+            (true, _) => (server.store.keys_usage(now_ms)?, server.relay.windows(keys, now_ms)?),
+            (false, true) => (server.store.keys_bills(now_ms)?, HashMap::new()),
+            (false, false) => (KeysUsage::default(), HashMap::new()),
+        };
+        Ok(Use { server, usage, windows })
     }
 
     fn matches(&self, key: &ApiKey) -> bool {

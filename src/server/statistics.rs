@@ -9,8 +9,8 @@ use super::keys::{ShownUsage, number};
 use super::money;
 use super::session::Admin;
 use crate::model::time::{self, Buckets, iso, now_ms};
-use crate::model::{ApiKey, Bill, PriceTable, Usage};
-use crate::store::{KeyUsage, Period};
+use crate::model::{Bill, PriceTable, Usage};
+use crate::store::{KeyLabel, KeyUsage, Period};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -86,9 +86,9 @@ pub(crate) fn usage_stats(server: &Server, _: &Admin, call: &Call) -> Outcome {
     let failed = titled("Failed to get usage stats");
     let (store, now) = (&server.store, now_ms());
     let period = call.query("period").unwrap_or_else(|| "daily".to_owned());
-    let keys = store.keys().map_err(&failed)?;
-    let used = store.keys_usage(now).map_err(&failed)?;
-    let mut stats: Vec<(&ApiKey, KeyUsage)> = keys.iter().map(|key| (key, used.of(key.seq))).collect();
+    let keys = store.key_labels().map_err(&failed)?;
+    let used = store.keys_bills(now).map_err(&failed)?;
+    let mut stats: Vec<(&KeyLabel, KeyUsage)> = keys.iter().map(|key| (key, used.of(key.seq))).collect();
     stats.sort_by_key(|(_, usage)| {
         std::cmp::Reverse(match period.as_str() {
             "daily" => usage.daily.usage.tokens.all(),
@@ -96,25 +96,25 @@ pub(crate) fn usage_stats(server: &Server, _: &Admin, call: &Call) -> Outcome {
             _ => usage.total.usage.tokens.all(),
         })
     });
-    let shown = |(key, usage): &(&ApiKey, KeyUsage)| KeyStats {
-        key_id: key.id.clone(),
-        key_name: key.name.clone(),
+    let shown = stats.iter().map(|(key, usage)| KeyStats {
+        key_id: &key.id,
+        key_name: &key.name,
         usage: ShownUsage::new(usage, key.created_at_ms, now),
-    };
-    Ok(Answer::data(UsageStats { period: &period, stats: stats.iter().map(shown).collect() }))
+    });
+    Ok(Answer::data(UsageStats { period: &period, stats: shown.collect() }))
 }
 
 #[derive(Serialize)]
 struct UsageStats<'a> {
     period: &'a str,
-    stats: Vec<KeyStats>,
+    stats: Vec<KeyStats<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct KeyStats {
-    key_id: String,
-    key_name: String,
+struct KeyStats<'a> {
+    key_id: &'a str,
+    key_name: &'a str,
     usage: ShownUsage,
 }
 

@@ -34,7 +34,7 @@ mod windows;
 pub use account_usage::AccountsUsage;
 pub use accounts::{AccountDraft, TokenPair};
 pub use admins::Session;
-pub use api_keys::KeyDraft;
+pub use api_keys::{KeyDraft, KeyLabel};
 pub use exports::{ExportedKey, ExportedUsage, Exporter};
 pub use imports::{Import, Step};
 pub use key_trend::{KeyTrend, TrendKey};

@@ -89,7 +89,7 @@ fn the_index_of_keys_decides_which_text_opens_which_key() {
     for note in [
         "2 keys: its index of keys (apikey:hash_map) did not have them",
         "3 keys: its index of keys (apikey:hash_map) found them by another text",
-        "1 keys: its index of keys (apikey:hash_map) found them by several texts",
+        "1 key: its index of keys (apikey:hash_map) found them by several texts",
     ] {
         assert!(told.contains(note), "{note} is not in {told}");
     }
@@ -215,7 +215,7 @@ fn numbers_are_what_javascript_takes_out_of_them() {
     }
     assert_eq!(of(&keys, "a")["usage"]["total"]["allTokens"], 15);
     assert_eq!(of(&keys, "b")["tokenLimit"], 0);
-    assert!(notes(&state).contains("1 keys: a limit of theirs is no number"), "{state}");
+    assert!(notes(&state).contains("1 key: a limit of theirs is no number"), "{state}");
     let total = &of(&keys, "old")["usage"]["total"];
     assert_eq!(
         (&total["inputTokens"], &total["outputTokens"], &total["allTokens"]),

@@ -201,11 +201,11 @@ fn what_later_keys_have_beside_is_kept_where_there_is_a_place_and_told_where_the
     assert_eq!((status(&foreign), status(&old_word), status(&listed)), (401, 200, 200));
     let notes = notes(&state);
     for told in [
-        "1 keys: their weekly limit",
-        "1 keys: only certain clients",
-        "1 keys: their life from the first use was counted in hours",
-        "1 keys: they had no right to Claude",
-        "1 keys: they were bound to a group",
+        "1 key: their weekly limit",
+        "1 key: only certain clients",
+        "1 key: their life from the first use was counted in hours",
+        "1 key: they had no right to Claude",
+        "1 key: they were bound to a group",
     ] {
         assert!(notes.contains(told), "{told} is not in {notes}");
     }
