@@ -1,5 +1,6 @@
 // Every page as people see it: in both themes and both languages, on a desk and on a phone; with its dialogs.
 
+import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { checkAccess, checkWidth, openPage, shoot, startBrowser, startRelay, startUpstream } from './harness.mjs'
 import { furnish } from './world.mjs'
@@ -40,6 +41,31 @@ const pages = () => ({
 async function settled(page) {
   await page.locator('.animate-pulse').first().waitFor({ state: 'detached' })
   await page.waitForTimeout(150)
+}
+
+/** Presses Tab through a page, and gives back what can be used but was not reached. */
+async function unreached(page) {
+  const count = await page.evaluate(() => {
+    document.activeElement?.blur()
+    const usable = 'a[href], button, input:not([type=hidden]), select, textarea, summary, [role=button], [role=tab]'
+    const isThere = (one) => one.getClientRects().length > 0 && !one.disabled && !one.closest('[inert]')
+    // Of a group that the arrows walk through, one member takes the focus.
+    const isOfGroup = (one) => one.tabIndex < 0 && ['tab', 'radio', 'menuitem'].includes(one.getAttribute('role'))
+    const isOtherChoice = (one) => one.type === 'radio' && !one.checked
+    const all = [...document.querySelectorAll(usable)].filter((one) => isThere(one) && !isOfGroup(one) && !isOtherChoice(one))
+    window.notReached = new Set(all)
+    return all.length
+  })
+  const reach = () =>
+    page.evaluate(() => {
+      window.notReached.delete(document.activeElement)
+      return [...window.notReached].filter((one) => one.isConnected).length
+    })
+  // A field of a date has several stops.
+  for (let presses = 0; presses < 3 * count + 60 && (await reach()) > 0; presses += 1) await page.keyboard.press('Tab')
+  return page.evaluate(() =>
+    [...window.notReached].filter((one) => one.isConnected).map((one) => one.outerHTML.slice(0, 200)),
+  )
 }
 
 const looks = [
@@ -124,6 +150,18 @@ for (const look of [looks[0], looks[1], looks[4]]) {
     if (look.width < 640) {
       await page.locator('header button').click()
       await look_at('menu')
+    }
+    await page.finish()
+  })
+}
+
+for (const width of [1280, 360]) {
+  test(`whatever can be used on a page is reached with the keyboard: ${width}`, async () => {
+    const page = await openPage(browser, relay, { width })
+    for (const [what, path] of Object.entries(pages())) {
+      await page.visit(path)
+      await settled(page)
+      assert.deepEqual(await unreached(page), [], what)
     }
     await page.finish()
   })
