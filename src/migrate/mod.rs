@@ -213,6 +213,11 @@ impl Migrations {
         lock(&self.known).iter().find(|progress| progress.id == id).map(|progress| progress.shown())
     }
 
+    /// All that are remembered, the newest first, as each is shown.
+    pub fn all(&self) -> Vec<Value> {
+        lock(&self.known).iter().rev().map(|progress| progress.shown()).collect()
+    }
+
     /// Asks a migration to end.
     pub fn cancel(&self, id: &str) -> Cancelled {
         let known = lock(&self.known);

@@ -45,8 +45,7 @@ struct Body<'a> {
 
 /// `POST /admin/migrate`.
 pub(crate) fn start(server: &Server, admin: &Admin, body: &[u8]) -> Outcome {
-    let body: Body<'_> =
-        serde_json::from_slice(body).map_err(|_| invalid("The request body must be a JSON object of known members"))?;
+    let body: Body<'_> = serde_json::from_slice(body).map_err(|_| invalid("The request body must be a JSON object"))?;
     let request = request(&body)?;
     let started = server.migrations.start(Arc::clone(&server.store), request);
     let id = started.map_err(|error| match error.kind() {
@@ -136,6 +135,11 @@ fn first_admin(init: &Value) -> Result<Option<MovedAdmin>, Answer> {
         password_hash: Sensitive::new(hash),
         created_at_ms: member("initializedAt").and_then(parse).unwrap_or_else(now_ms),
     }))
+}
+
+/// `GET /admin/migrate`: those of this process, the newest first.
+pub(crate) fn list(server: &Server, _: &Admin, _: &Call) -> Outcome {
+    Ok(Answer::data(server.migrations.all()))
 }
 
 /// `GET /admin/migrate/:id`.

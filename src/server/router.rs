@@ -185,6 +185,7 @@ static ROUTES: &[Route] = &[
     route("POST", "/admin/restore", Handler::AdminUpload(backup::restore)),
     route("GET", "/admin/backups", Handler::Admin(backup::list)),
     route("POST", "/admin/backups", Handler::Admin(backup::snapshot)),
+    route("GET", "/admin/migrate", Handler::Admin(migration::list)),
     route("POST", "/admin/migrate", Handler::AdminBytes(migration::start)),
     route("GET", "/admin/migrate/:migrationId", Handler::Admin(migration::show)),
     route("DELETE", "/admin/migrate/:migrationId", Handler::Admin(migration::cancel)),

@@ -492,6 +492,9 @@ fn one_migration_runs_at_a_time_and_can_be_cancelled() {
     assert_eq!(relay.admin("DELETE", &path, &Value::Null).status, 409);
     assert_eq!(content(&relay), before);
     assert_eq!(migrate(&relay, &from_export("basic.json.gz"))["state"], "done", "the next one may run");
+    let all = relay.admin("GET", "/admin/migrate", &Value::Null).json()["data"].clone();
+    let told: Vec<_> = all.as_array().unwrap().iter().map(|one| (&one["source"], &one["state"])).collect();
+    assert_eq!(told, [(&json!("json"), &json!("done")), (&json!("redis"), &json!("cancelled"))], "the newest first");
 }
 
 #[test]

@@ -124,6 +124,36 @@ test('a subscription signs in by its link; a wrong code is told and the link sta
   await page.finish()
 })
 
+test('a setup token is added, a subscription renews its token, and each is switched off and on', async () => {
+  const page = await openPage(browser, relay)
+  await page.visit('/web/accounts?add=1')
+  const form = page.getByRole('dialog')
+  await form.getByRole('button', { name: /^Setup token/ }).click()
+  await form.getByText('restrict what they may be used with').waitFor()
+  await form.getByLabel('Name', { exact: true }).fill('For a year')
+  await form.getByRole('textbox', { name: 'Setup token' }).fill('sk-ant-oat01-for-a-year')
+  await form.getByRole('button', { name: 'Add an account' }).click()
+  await form.waitFor({ state: 'detached' })
+  await card(page, 'For a year').getByText('Serving', { exact: true }).waitFor()
+  assert.equal((await stored('For a year')).kind, 'setup_token')
+
+  const menu = async (name, item) => {
+    await page.getByRole('button', { name: `Actions for ${name}` }).click()
+    await page.getByRole('menuitem', { name: item }).click()
+  }
+  const before = upstream.received.length
+  await menu('Family', 'Renew the token')
+  await page.getByText('The token of “Family” is renewed.').waitFor()
+  const { url, body } = upstream.received[before]
+  assert.deepEqual([url, body.grant_type], ['/v1/oauth/token', 'refresh_token'])
+  await menu('For a year', 'Switch off')
+  await card(page, 'For a year').getByText('Switched off', { exact: true }).waitFor()
+  assert.equal((await stored('For a year')).isActive, false)
+  await menu('For a year', 'Switch on')
+  await card(page, 'For a year').getByText('Serving', { exact: true }).waitFor()
+  await page.finish()
+})
+
 test('an account is tried from its card, and its history keeps how it went', async () => {
   await relay.admin('POST', '/admin/claude-accounts', { name: 'Tried', kind: 'api_key', apiKey: 'sk-ant-api03-tried', accountType: 'dedicated' })
   const page = await openPage(browser, relay)

@@ -9,6 +9,10 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { chromium } from 'playwright-core'
+import { eventually } from './eventually.mjs'
+import { takeMouse } from './keyboard.mjs'
+
+export { eventually }
 
 const root = resolve(import.meta.dirname, '../..')
 const program = process.env.RELAY_BINARY ?? join(root, 'target/release/claude-relay')
@@ -176,6 +180,8 @@ export async function startRelay(upstream, env = {}) {
 export function startBrowser() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    // Its own language shapes the fields of dates, whatever the page's is.
+    env: { ...process.env, LANGUAGE: 'en_US' },
     args: [
       '--headless',
       '--no-sandbox',
@@ -210,6 +216,7 @@ export async function openPage(browser, relay, options = {}) {
     await context.addCookies([{ name: 'adminToken', value: relay.token, url: relay.origin, httpOnly: true, sameSite: 'Strict' }])
   }
   const page = await context.newPage()
+  if (process.env.HANDS === 'keyboard') await takeMouse(page)
   page.setDefaultTimeout(10_000)
   const faults = []
   const allowed = [...allow]
@@ -267,13 +274,4 @@ export async function checkWidth(page, what) {
 export async function shoot(page, name) {
   mkdirSync(shots, { recursive: true })
   await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true })
-}
-
-/** Waits until something holds, or fails after ten seconds. */
-export async function eventually(what, holds) {
-  const start = Date.now()
-  while (!(await holds())) {
-    assert.ok(Date.now() - start < 10_000, `never came true: ${what}`)
-    await new Promise((done) => setTimeout(done, 50))
-  }
 }

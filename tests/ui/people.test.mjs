@@ -63,64 +63,48 @@ test('the language and the theme are chosen, kept, and shape numbers and dates',
   await page.finish()
 })
 
-/** Presses Tab until what has the focus has this name. */
-async function tabTo(page, name) {
-  for (let turn = 0; turn < 80; turn += 1) {
-    await page.keyboard.press('Tab')
-    const found = await page.evaluate(() => {
-      const one = document.activeElement
-      const label = one?.labels?.[0]?.textContent ?? ''
-      return [one?.getAttribute('aria-label'), one?.textContent, label].map((text) => (text ?? '').trim())
-    })
-    if (found.includes(name)) return
-  }
-  assert.fail(`${name} is not reached with the keyboard`)
-}
-
-test('the keyboard alone signs in, makes a key, deletes it, and signs out', async () => {
-  const page = await openPage(browser, relay, { isSignedIn: false, allow })
+test('the focus goes back to what opened a dialog, on to what takes the place of what went, and to the page that was asked for', async () => {
+  for (const name of ['One', 'Two']) await relay.admin('POST', '/admin/api-keys', { name })
+  const page = await openPage(browser, relay)
   await page.visit('/web/keys')
-  await tabTo(page, 'Name')
-  await page.keyboard.type(ADMIN.username)
-  await tabTo(page, 'Password')
-  await page.keyboard.type(ADMIN.password)
-  await page.keyboard.press('Enter')
-  await page.getByRole('heading', { name: 'API keys' }).waitFor()
-
-  await tabTo(page, 'New key')
-  await page.keyboard.press('Enter')
+  const focused = (name) =>
+    eventually(`the focus is on ${name}`, () =>
+      page.evaluate((text) => [document.activeElement.textContent.trim(), document.activeElement.ariaLabel].includes(text), name),
+    )
+  const press = async (...keys) => {
+    for (const key of keys) await page.keyboard.press(key)
+  }
+  await page.getByRole('button', { name: 'New key' }).press('Enter')
   await page.getByRole('dialog').waitFor()
-  await page.keyboard.press('Escape')
+  await press('Escape')
   await page.getByRole('dialog').waitFor({ state: 'detached' })
-  assert.equal(await page.evaluate(() => document.activeElement.textContent.trim()), 'New key', 'the focus is back')
-  await page.keyboard.press('Enter')
+  await focused('New key')
+  await press('Enter')
   await page.getByRole('dialog').waitFor()
   await page.keyboard.type('By hand')
-  await page.keyboard.press('Enter')
+  await press('Enter')
   await page.getByTestId('new-key').waitFor()
-  await tabTo(page, 'Copy the key')
-  await page.keyboard.press('Enter')
-  await page.getByRole('button', { name: 'Copied' }).waitFor()
-  await tabTo(page, 'Done')
-  await page.keyboard.press('Enter')
-  await page.getByRole('link', { name: 'By hand' }).waitFor()
+  await page.getByRole('button', { name: 'Copy the key' }).press('Enter')
+  await page.getByRole('button', { name: 'Done' }).press('Enter')
+  await focused('New key')
 
-  await tabTo(page, 'Actions for By hand')
-  await page.keyboard.press('Enter')
-  await page.getByRole('menu').waitFor()
-  const focused = (name) => eventually(`the focus is on ${name}`, () => page.evaluate((text) => document.activeElement.textContent.trim() === text, name))
+  await page.getByRole('button', { name: 'Actions for One' }).press('Enter')
   await focused('Edit')
-  await page.keyboard.press('ArrowDown')
-  await page.keyboard.press('End')
+  await press('ArrowDown', 'End')
   await focused('Delete')
-  await page.keyboard.press('Enter')
-  await page.getByRole('dialog', { name: 'Delete “By hand”?' }).waitFor()
-  await tabTo(page, 'Delete')
-  await page.keyboard.press('Enter')
-  await page.getByRole('link', { name: 'By hand' }).waitFor({ state: 'detached' })
-  await tabTo(page, 'Sign out')
-  await page.keyboard.press('Enter')
-  await page.getByRole('heading', { name: 'Sign in' }).waitFor()
+  await press('Home')
+  await focused('Edit')
+  await press('Escape')
+  await focused('Actions for One')
+  await press('Enter')
+  await focused('Edit')
+  await press('ArrowUp', 'Enter')
+  await page.getByRole('dialog', { name: 'Delete “One”?' }).getByRole('button', { name: 'Delete' }).press('Enter')
+  await page.getByRole('link', { name: 'One', exact: true }).waitFor({ state: 'detached' })
+  await focused('Two')
+  await press('Enter')
+  await page.getByRole('heading', { name: 'Two' }).waitFor()
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'main')
   await page.finish()
 })
 
@@ -134,5 +118,21 @@ test('an unreachable relay is told, with a way to try again', async () => {
   await page.context().setOffline(false)
   await page.getByRole('button', { name: 'Try again' }).click()
   await page.getByRole('columnheader', { name: 'Gone for good' }).waitFor()
+  await page.finish()
+})
+
+test('a phone goes everywhere by its menu', async () => {
+  const page = await openPage(browser, relay, { width: 360, height: 740 })
+  await page.visit('/web')
+  const places = ['API keys', 'Accounts', 'Requests', 'Logs', 'System', 'Set up a client', 'Overview']
+  for (const place of places) {
+    await page.getByRole('button', { name: 'Menu' }).click()
+    await page.getByRole('dialog').getByRole('link', { name: place }).click()
+    await page.getByRole('dialog').waitFor({ state: 'detached' })
+    await page.getByRole('heading', { name: place, level: 1 }).waitFor()
+  }
+  await page.getByRole('button', { name: 'Menu' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Sign out' }).click()
+  await page.getByRole('heading', { name: 'Sign in' }).waitFor()
   await page.finish()
 })

@@ -6,6 +6,7 @@ import http from 'node:http'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { ADMIN, checkAccess, checkWidth, eventually, openPage, shoot, shots, startBrowser, startRelay, startUpstream } from './harness.mjs'
+import { startRedis } from './redis.mjs'
 
 const ENCRYPTION_KEY = 'a-key-of-thirty-two-characters-0'
 const SIGNING = 'what do ya want for nothing?'
@@ -253,5 +254,56 @@ test('everything moves out as an export and in again, a dry run first', async (t
   await other.admin('POST', '/admin/claude-accounts', { name: 'Console', kind: 'api_key', apiKey: 'sk-ant-there' })
   assert.equal((await other.send(key.apiKey)).status, 200, 'the same key works')
   await there.finish()
+  await page.finish()
+})
+
+test('a live Redis moves in with its progress in sight, also after the page was left; a cancelled one changes nothing', async (t) => {
+  const count = 20_000
+  const redis = await startRedis({ count, encryptionKey: ENCRYPTION_KEY, day: '2026-02-03' })
+  t.after(() => redis.stop())
+  const own = await startRelay(upstream)
+  t.after(() => own.stop())
+  await own.admin('POST', '/admin/claude-accounts', { name: 'Console', kind: 'api_key', apiKey: 'sk-ant-there' })
+  const page = await openPage(browser, own, { allow: [/400 .*migrate/] })
+  await page.visit('/web/system/move')
+  const [dry, start] = ['Dry run', 'Move in'].map((name) => page.getByRole('button', { name, exact: true }))
+  const bar = page.getByRole('progressbar')
+  const keys = async () => (await own.admin('GET', '/admin/api-keys')).length
+
+  await page.getByLabel('Address of Redis').fill('http://127.0.0.1:1')
+  await dry.click()
+  await page.getByText('An address that begins with redis://').waitFor()
+  await page.getByLabel('Address of Redis').fill(redis.url)
+  await page.getByLabel('ENCRYPTION_KEY of the original').fill(ENCRYPTION_KEY)
+  await page.getByText('More', { exact: true }).click()
+  const sample = page.getByLabel('One clear API key of the original')
+  await sample.fill(`cr_${'0'.repeat(64)}`)
+  await dry.click()
+
+  await page.getByText('Failed', { exact: true }).waitFor()
+  await sample.fill(redis.clear(7))
+
+  await start.click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Move in' }).click()
+  await bar.waitFor()
+  await checkAccess(page, 'a migration that runs')
+  await page.getByRole('button', { name: 'Cancel' }).click()
+  await page.getByText('Cancelled', { exact: true }).waitFor()
+  assert.equal(await keys(), 0, 'nothing was changed')
+
+  await start.click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Move in' }).click()
+  await bar.waitFor()
+  await shoot(page, 'move-running')
+  await page.reload()
+  await bar.waitFor()
+  await eventually('it goes on', async () => Number(await bar.getAttribute('aria-valuenow').catch(() => 100)) > 0)
+  await page.getByText('Everything was written and checked.').waitFor({ timeout: 60_000 })
+  const row = page.getByRole('row', { name: /API keys/ })
+  assert.deepEqual(await row.getByRole('cell').allTextContents(), ['20,000', '20,000', '0', '20,000'])
+  assert.equal(await keys(), count)
+  assert.equal((await own.send(redis.clear(19_999))).status, 200, 'the same key works')
+  await page.reload()
+  await row.waitFor()
   await page.finish()
 })
