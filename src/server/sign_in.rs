@@ -100,7 +100,8 @@ pub(crate) fn refresh(server: &Server, admin: &Admin, call: &Call) -> Outcome {
         Kind::NoAccount => plain(400, title, error.message()),
         _ => titled(title)(error),
     })?;
-    log::info!("{} refreshed account {:?}", admin.username, call.id());
+    let name = server.store.account_by_id(call.id()).map(|account| account.name.clone()).unwrap_or_default();
+    log::info!("{} refreshed account {name:?} (id {:?})", admin.username, call.id());
     Ok(Answer::data(json!({
         "success": true,
         "accessToken": MASK,
