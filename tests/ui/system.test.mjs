@@ -211,7 +211,7 @@ test('a backup is made under a passphrase and brings everything back elsewhere',
   await restore('not the passphrase')
   await there.getByText('The passphrase is wrong or the file is damaged').waitFor()
   await restore(PASSPHRASE)
-  await there.getByText(/^1 keys and 1 accounts of/).waitFor()
+  await there.getByText(/^1 key and 1 account of/).waitFor()
   await there.getByRole('button', { name: 'Sign in' }).click()
   await eventually('the key works there', async () => (await other.send(key.apiKey).catch(() => null))?.status === 200)
   await there.getByLabel('Name', { exact: true }).fill(ADMIN.username)
