@@ -255,3 +255,41 @@ test('everything moves out as an export and in again, a dry run first', async (t
   await there.finish()
   await page.finish()
 })
+
+test('a Chinese page tells a migration and what is refused in Chinese', async (t) => {
+  const other = await startRelay(upstream)
+  t.after(() => other.stop())
+  const page = await openPage(browser, other, { locale: 'zh-CN', allow: [/400 .*restore/] })
+  await page.visit('/web/system/move')
+  const data = {
+    apiKeys: [{ id: 'k', name: 'k', isActive: 'true', tokenLimit: 'many', apiKey: 'a'.repeat(64) }],
+    claudeAccounts: [
+      { id: 'a', name: 'A', createdAt: '2026-01-01', isActive: 'true', accessToken: 'sk-ant-oat01-x', proxy: '{}' },
+      { id: 'b' },
+    ],
+  }
+  const move = async (source) => {
+    const buffer = Buffer.from(JSON.stringify(source))
+    await page.getByLabel('来源').selectOption({ label: 'JSON 导出文件' })
+    await page.getByLabel('导出文件').setInputFiles({ name: 'export.json', mimeType: 'application/json', buffer })
+    await page.getByLabel('原服务的 ENCRYPTION_KEY').fill(ENCRYPTION_KEY)
+    await page.getByRole('button', { name: '试运行' }).click()
+  }
+  await move({ metadata: { version: '3.0' }, data })
+  await page.getByText('导出文件须为原服务格式的 1.0 或 2.0 版本。').waitFor()
+  await move({ metadata: { version: '2.0' }, data })
+  await page.getByText('1 个密钥：有一项限额不是数字，在这里不设该限额。').waitFor()
+  await page.getByText('账户“A”已关闭，其代理无法使用：代理需要类型、主机和端口。').waitFor()
+  await page.getByText('跳过 1 项：残留记录，没有名称和创建时间').waitFor()
+  const report = await page.locator('li').allTextContents()
+  assert.deepEqual(report.filter((text) => /is|are|here/.test(text)), [])
+  await shoot(page, 'move-report-zh')
+
+  await page.visit('/web/system/backup')
+  await page.getByLabel('备份文件').setInputFiles({ name: 'x.backup', mimeType: '', buffer: Buffer.alloc(5000) })
+  await page.getByLabel('口令', { exact: true }).last().fill('anything')
+  await page.getByRole('button', { name: '恢复', exact: true }).click()
+  await page.getByRole('dialog').getByRole('button', { name: '恢复' }).click()
+  await page.getByText('该文件不是 claude-relay 的备份。').waitFor()
+  await page.finish()
+})
