@@ -3,6 +3,7 @@
 //! A kind answers one question: *who must act?* Foreign errors are translated at the door of the room that met them; the
 //! message names the operand. What a client is told is decided in `server::dialect`, by kind, and nowhere else.
 
+use crate::told::Told;
 use std::fmt;
 
 /// Who must act on an error.
@@ -38,6 +39,7 @@ pub enum Kind {
 pub struct Error {
     kind: Kind,
     message: String,
+    told: Option<Box<Told>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -47,7 +49,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error without a foreign cause.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), source: None }
+        Error { kind, message: message.into(), told: None, source: None }
     }
 
     /// An error that a foreign one caused.
@@ -56,7 +58,13 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Error {
-        Error { kind, message: message.into(), source: Some(source.into()) }
+        Error { kind, message: message.into(), told: None, source: Some(source.into()) }
+    }
+
+    /// An error that pages say in their own language.
+    pub fn saying(kind: Kind, sentence: impl Into<Told>) -> Error {
+        let told = Box::new(sentence.into());
+        Error { kind, message: told.text().to_owned(), told: Some(told), source: None }
     }
 
     /// The caller's fault.
@@ -82,6 +90,11 @@ impl Error {
     /// The sentence, without the causes.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// The sentence with its name, if it has one.
+    pub fn told(&self) -> Option<&Told> {
+        self.told.as_deref()
     }
 }
 

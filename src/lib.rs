@@ -15,7 +15,7 @@
 //!                   │  │  ├──► store   (plain admin reads and writes)
 //!                   │  │  └──► migrate ──► store ───┘
 //!                   │  └─────► http    (connections, heads, framing; knows nothing of relaying)
-//! leaves anyone may use: error, config
+//! leaves anyone may use: error, told, config
 //! ```
 //!
 //! | room | what lives there | what never does |
@@ -61,3 +61,4 @@ pub mod model;
 pub mod relay;
 pub mod server;
 pub mod store;
+pub mod told;

@@ -3,8 +3,10 @@
 
 use super::fields::Fields;
 use super::records::REDACTED;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::moved::MovedAccount;
+use crate::model::proxy::BadProxy;
+use crate::model::remarks::{Failure, Note, Reason};
 use crate::model::secret::Cipher;
 use crate::model::time::parse;
 use crate::model::{AccountKind, AccountType, Proxy, Sensitive};
@@ -76,11 +78,8 @@ impl Secrets {
     /// It opened less than it did not: it is another.
     pub(super) fn proven(&self) -> Result<bool> {
         if self.closed > self.opened {
-            let all = self.closed + self.opened;
-            return Err(Error::invalid(format!(
-                "The encryption key is not the one of this source: {} of {all} secrets cannot be decrypted",
-                self.closed
-            )));
+            let failure = Failure::WrongKey { closed: self.closed, all: self.closed + self.opened };
+            return Err(Error::saying(Kind::Invalid, failure));
         }
         Ok(self.opened > 0)
     }
@@ -127,14 +126,14 @@ fn underivable(error: crate::model::secret::Error) -> Error {
 }
 
 /// Why a record is no account that can be used.
-pub(super) fn unfit(id: &str, fields: &Fields, source: Source) -> Option<&'static str> {
+pub(super) fn unfit(id: &str, fields: &Fields, source: Source) -> Option<Reason> {
     let secrets = ["accessToken", "refreshToken", "claudeAiOauth", "apiKey"];
     if secrets.iter().any(|name| fields.text(name).contains(REDACTED)) {
-        Some("the export is sanitised: its tokens are not in it; use a full export, or read Redis")
+        Some(Reason::TokensCutOff)
     } else if id.is_empty() || (fields.text("name").is_empty() && fields.text("createdAt").is_empty()) {
-        Some("it is a leftover without a name or a beginning")
+        Some(Reason::Leftover)
     } else if source == Source::Console && base_url(fields.text("apiUrl")).is_none() {
-        Some("its address is no http or https URL; add it anew with its key")
+        Some(Reason::NoAddress)
     } else {
         None
     }
@@ -147,18 +146,18 @@ pub(super) fn account(
     source: Source,
     secrets: &mut Secrets,
     now_ms: i64,
-) -> Result<(MovedAccount, Vec<String>)> {
+) -> Result<(MovedAccount, Vec<Note>)> {
     let name = fields.text("name").to_owned();
     let mut notes = Vec::new();
     let mut open = |field: &str| -> Result<Sensitive> {
         Ok(match secrets.open(fields.text(field), source)? {
             Found::Clear(secret) => secret,
             Found::AsItStands(secret) => {
-                notes.push(format!("{field} of account {name:?} is kept as it stands: it is hex that does not open"));
+                notes.push(Note::SecretKept { field: field.to_owned(), account: name.clone() });
                 secret
             }
             Found::Closed => {
-                notes.push(format!("{field} of account {name:?} cannot be decrypted and is left empty"));
+                notes.push(Note::SecretLost { field: field.to_owned(), account: name.clone() });
                 Sensitive::new(String::new())
             }
         })
@@ -167,8 +166,10 @@ pub(super) fn account(
     let tokens = tokens(fields, &mut open)?;
     notes.extend(left_off(&name, fields));
     let (proxy, fault) = proxy(fields);
-    let (model_mapping, note) = models(fields);
-    notes.extend(note.map(|note| format!("Account {name:?} {note}")));
+    let (model_mapping, was_list) = models(fields);
+    if was_list {
+        notes.push(Note::ModelList { account: name.clone() });
+    }
     // The original's own stop is not the admin's switch.
     let is_own_stop = OWN_STOPS.iter().any(|mark| fields.is_true(mark));
     let mut account = MovedAccount {
@@ -214,20 +215,20 @@ pub(super) fn account(
         account.is_active = false;
         account.status = "error".to_owned();
         account.error_message = format!("Its proxy cannot be used: {fault}");
-        notes.push(format!("Account {:?} is switched off: its proxy cannot be used: {fault}", account.name));
+        notes.push(Note::ProxyUnusable { account: account.name.clone(), fault });
     }
     Ok((account, notes))
 }
 
 /// What is not taken over of an account's settings.
-fn left_off(name: &str, fields: &Fields) -> Vec<String> {
+fn left_off(name: &str, fields: &Fields) -> Vec<Note> {
     let mut notes = Vec::new();
     if fields.text("apiUrl").contains('?') {
-        notes.push(format!("The address of account {name:?} had a query, which is cut off"));
+        notes.push(Note::QueryCut { account: name.to_owned() });
     }
     for limit in ["priority", "maxConcurrentTasks", "dailyQuota"] {
         if fields.dollars(limit).is_none() {
-            notes.push(format!("{limit} of account {name:?} is no number; here it is without it"));
+            notes.push(Note::NoNumber { field: limit.to_owned(), account: name.to_owned() });
         }
     }
     notes
@@ -268,7 +269,7 @@ fn tokens(fields: &Fields, open: &mut dyn FnMut(&str) -> Result<Sensitive>) -> R
     Ok(tokens)
 }
 
-fn proxy(fields: &Fields) -> (Option<Proxy>, Option<String>) {
+fn proxy(fields: &Fields) -> (Option<Proxy>, Option<BadProxy>) {
     match fields.text("proxy") {
         "" | "null" => (None, None),
         json => match Proxy::from_json(json, None) {
@@ -292,10 +293,10 @@ fn base_url(text: &str) -> Option<String> {
     (is_clean && !rest.is_empty() && !rest.starts_with('/')).then(|| text.to_owned())
 }
 
-/// The models that an upstream calls otherwise. The original's list also said which ones an account may be asked for.
-fn models(fields: &Fields) -> (BTreeMap<String, String>, Option<&'static str>) {
+/// The models that an upstream calls otherwise, and whether the original's list said which ones an account may be asked for.
+fn models(fields: &Fields) -> (BTreeMap<String, String>, bool) {
     if let Some(own) = fields.known("modelMapping") {
-        return (serde_json::from_str(own).unwrap_or_default(), None);
+        return (serde_json::from_str(own).unwrap_or_default(), false);
     }
     let listed: Value = serde_json::from_str(fields.text("supportedModels")).unwrap_or_default();
     let is_list = listed.as_object().is_some_and(|names| !names.is_empty())
@@ -304,9 +305,7 @@ fn models(fields: &Fields) -> (BTreeMap<String, String>, Option<&'static str>) {
         let upstream = upstream.as_str().map(str::trim).filter(|upstream| !upstream.is_empty() && *upstream != name)?;
         Some((name.clone(), upstream.to_owned()))
     });
-    let note =
-        "was asked only for the models of a list; here it is asked for every model, under the names of that list";
-    (renamed.collect(), is_list.then_some(note))
+    (renamed.collect(), is_list)
 }
 
 /// A token without a refresh token is one of long life, entered by hand, unless an export of this relay says otherwise.

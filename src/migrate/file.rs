@@ -5,7 +5,8 @@ use super::accounts::Source;
 use super::fields::Fields;
 use super::intake::Intake;
 use super::records::Unit;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::model::remarks::{Failure, Reason};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -38,7 +39,7 @@ pub(super) fn read(text: &str, intake: &mut Intake, progress: &Progress) -> Resu
     if let Some(error) = failure {
         return Err(error);
     }
-    parsed.map_err(|error| Error::invalid(format!("export is not an export of the original: {error}")))
+    parsed.map_err(no_export)
 }
 
 #[derive(Deserialize)]
@@ -71,17 +72,20 @@ struct Lists {
 
 /// Reads what the file is and how much is in it.
 fn head(text: &str) -> Result<Head> {
-    let head: Head = serde_json::from_str(text)
-        .map_err(|error| Error::invalid(format!("export is not an export of the original: {error}")))?;
+    let head: Head = serde_json::from_str(text).map_err(no_export)?;
     let version = match &head.metadata.version {
         Value::String(version) => version.clone(),
         version => version.to_string(),
     };
     let is_of = |known: &&str| version.split('.').next() == Some(*known);
     if !VERSIONS.iter().any(is_of) {
-        return Err(Error::invalid("export must be of version 1.0 or 2.0 of the original's format"));
+        return Err(Error::saying(Kind::Invalid, Failure::OtherVersion));
     }
     Ok(head)
+}
+
+fn no_export(error: serde_json::Error) -> Error {
+    Error::saying(Kind::Invalid, Failure::NoExport { problem: error.to_string() })
 }
 
 /// What JavaScript takes for true, of what may stand there.
@@ -246,7 +250,7 @@ fn admin(intake: &mut Intake, record: Map<String, Value>) -> Result<()> {
 }
 
 fn unknown(intake: &mut Intake, _: Map<String, Value>) -> Result<()> {
-    intake.other("account:", "an account of another vendor or of a kind that is not known here");
+    intake.other("account:", Reason::OtherVendor);
     Ok(())
 }
 

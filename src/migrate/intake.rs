@@ -4,9 +4,10 @@
 use super::accounts::{self, Secrets, Source};
 use super::fields::Fields;
 use super::records::{self, Name, REDACTED, Unit};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind as Fault, Result};
 use crate::model::Sensitive;
 use crate::model::moved::{MovedAccount, MovedAdmin, MovedKey, MovedUsage};
+use crate::model::remarks::{Change, Failure, Keys, Note, Reason};
 use crate::model::secret::hash_api_key;
 use crate::model::tally::{Kind, Tally};
 use crate::model::time::{TimeZone, now_ms};
@@ -33,8 +34,8 @@ pub(super) struct Intake {
     now_ms: i64,
     /// Whether a key's hash was cut off.
     is_sanitised: bool,
-    /// Keys whose terms are not quite the same here, by what is said of them.
-    changed: BTreeMap<&'static str, u64>,
+    /// How many keys are not quite the same here, by what has changed.
+    changed: BTreeMap<Change, u64>,
 }
 
 impl Intake {
@@ -85,7 +86,7 @@ impl Intake {
     }
 
     /// Counts a record that is left where it is.
-    pub(super) fn other(&mut self, text: &str, reason: &str) {
+    pub(super) fn other(&mut self, text: &str, reason: Reason) {
         self.tally.of(Kind::Other).read += 1;
         // A session's name is its token, and names of that kind are nobody's business in a report.
         let shown = text.split_once(':').map_or(text, |(kind, _)| kind);
@@ -104,7 +105,7 @@ impl Intake {
     /// Takes a key. One without a hash, in the end, is kept as a deleted one, for its bill.
     pub(super) fn key(&mut self, id: &str, fields: &Fields) -> Result<()> {
         if id.is_empty() || fields.is_empty() {
-            self.tally.skip(Kind::ApiKeys, "it is empty or has no identifier", id);
+            self.tally.skip(Kind::ApiKeys, Reason::NoKey, id);
             return Ok(());
         }
         let hash = records::hash(fields, self.pepper.expose());
@@ -144,11 +145,11 @@ impl Intake {
         let ((span, bucket), usage) = match (bucket, counted) {
             (Some(bucket), Some(usage)) => (bucket, usage),
             (None, _) => {
-                self.tally.skip(Kind::Usage, "its date cannot be read", shown);
+                self.tally.skip(Kind::Usage, Reason::NoDate, shown);
                 return Ok(());
             }
             (_, None) => {
-                self.tally.skip(Kind::Usage, "its counts cannot be true", shown);
+                self.tally.skip(Kind::Usage, Reason::NoCounts, shown);
                 return Ok(());
             }
         };
@@ -160,9 +161,9 @@ impl Intake {
         let (username, hash) = (fields.text("username"), fields.text("passwordHash"));
         let is_bcrypt = ["$2a$", "$2b$", "$2y$"].iter().any(|start| hash.starts_with(start)) && hash.len() == 60;
         if username.is_empty() || !is_bcrypt {
-            self.tally.skip(Kind::Admins, "it has no name or no password hash", username);
+            self.tally.skip(Kind::Admins, Reason::NoAdmin, username);
         } else if self.admins.len() >= ADMINS_MAX {
-            return Err(Error::invalid("The source has more admins than can be taken over"));
+            return Err(Error::saying(Fault::Invalid, Failure::ManyAdmins { max: ADMINS_MAX }));
         } else {
             self.admins.push(MovedAdmin {
                 username: username.to_owned(),
@@ -181,13 +182,13 @@ impl Intake {
             return Ok(());
         }
         if self.accounts.len() >= ACCOUNTS_MAX {
-            return Err(Error::invalid(format!("The source has more than {ACCOUNTS_MAX} accounts")));
+            return Err(Error::saying(Fault::Invalid, Failure::ManyAccounts { max: ACCOUNTS_MAX }));
         }
         let (account, notes) = accounts::account(id, fields, source, &mut self.secrets, self.now_ms)?;
         // SCAN may show a record twice.
         if self.accounts.insert(id.to_owned(), account).is_none() {
             self.tally.of(Kind::Accounts).read += 1;
-            notes.into_iter().for_each(|note| self.tally.note(note));
+            notes.iter().for_each(|note| self.tally.note(note));
         }
         Ok(())
     }
@@ -199,9 +200,7 @@ impl Intake {
         if let Some(sample) = sample {
             let hash = hash_api_key(sample.expose(), self.pepper.expose());
             if !self.spool.has_hash(&hash)? {
-                return Err(Error::invalid(
-                    "The sample API key is none of this source, or the encryption key is not the one of this source",
-                ));
+                return Err(Error::saying(Fault::Invalid, Failure::WrongSample));
             }
             is_proven = true;
         }
@@ -210,52 +209,34 @@ impl Intake {
         self.tally.of(Kind::ApiKeys).read = keys;
         self.tally.of(Kind::Usage).read = sums + self.tally.of(Kind::Usage).skipped;
         if !is_proven && keys > 0 {
-            self.tally.note(
-                "Nothing in this source proves the encryption key: the API keys work only if it is the right one. A \
-                 sampleApiKey would prove it",
-            );
+            self.tally.note(&Note::Unproven);
         }
         for (change, count) in std::mem::take(&mut self.changed) {
-            self.tally.note(of_keys(count, change));
+            self.note_keys(count, change);
         }
         let orphans = self.spool.orphans()?;
         for id in &orphans {
             let shown: String = id.chars().take(8).collect();
             self.spool.add_key(&self.gone(id, format!("deleted key {shown}")))?;
         }
-        if !orphans.is_empty() {
-            self.tally.note(format!(
-                "{} deleted keys were found by what they used; they are listed as deleted",
-                orphans.len()
-            ));
-        }
+        self.note_keys(orphans.len() as u64, Change::Deleted);
         Ok(())
+    }
+
+    /// Notes what is not quite the same for some keys, if there are any.
+    fn note_keys(&mut self, count: u64, change: Change) {
+        if count > 0 {
+            self.tally.note(&Note::Keys { count: Keys(count), change });
+        }
     }
 
     /// Gives keys the hashes under which the original found them.
     fn find_keys(&mut self) -> Result<()> {
         let indexed = self.spool.apply_index(self.pepper.expose())?;
-        for (count, sentence) in [
-            (
-                indexed.refused,
-                "its index of keys (apikey:hash_map) did not have them, so the original refused them; they are here, but \
-                 switched off",
-            ),
-            (indexed.found, "its index of keys (apikey:hash_map) found them by another text than that of their record"),
-            (
-                indexed.several,
-                "its index of keys (apikey:hash_map) found them by several texts, of which one works here",
-            ),
-        ] {
-            if count > 0 {
-                self.tally.note(of_keys(count as u64, sentence));
-            }
-        }
-        let reason = if self.is_sanitised {
-            "the export is sanitised: its hash was cut off; what it used is kept under a deleted key"
-        } else {
-            "it has no hash, so nobody can use it; what it used is kept under a deleted key"
-        };
+        self.note_keys(indexed.refused as u64, Change::Refused);
+        self.note_keys(indexed.found as u64, Change::Found);
+        self.note_keys(indexed.several as u64, Change::Several);
+        let reason = if self.is_sanitised { Reason::HashCutOff } else { Reason::Hashless };
         let tally = &mut self.tally;
         self.spool.hashless(&mut |name| tally.skip(Kind::ApiKeys, reason, name))
     }
@@ -274,9 +255,4 @@ impl Intake {
             ..MovedKey::default()
         }
     }
-}
-
-/// What is said of some keys.
-fn of_keys(count: u64, sentence: &str) -> String {
-    format!("{count} {}: {sentence}", if count == 1 { "key" } else { "keys" })
 }

@@ -6,6 +6,7 @@ use super::intake::Intake;
 use super::records::{Name, name};
 use crate::error::{Error, Kind, Result};
 use crate::model::Sensitive;
+use crate::model::remarks::{Failure, Reason};
 use redis::{Client, Connection, RedisError, RedisResult, TlsCertificates};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -93,8 +94,7 @@ fn connect(address: &Address) -> Result<Connection> {
         }
     };
     // The library's words may quote the URL, and with it the password.
-    let client =
-        client.map_err(|_| Error::invalid("url must be redis:// or rediss:// with a host, or the roots are no PEM"))?;
+    let client = client.map_err(|_| Error::saying(Kind::Invalid, Failure::NoRedisUrl))?;
     let connection = client.get_connection_with_timeout(CONNECT_TIMEOUT).map_err(|error| fault(&error))?;
     connection.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(|error| fault(&error))?;
     connection.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(|error| fault(&error))?;
@@ -103,11 +103,14 @@ fn connect(address: &Address) -> Result<Connection> {
 
 /// Redis's errors name commands and reasons, no values.
 fn fault(error: &RedisError) -> Error {
-    let reason = match error.kind() {
-        redis::ErrorKind::AuthenticationFailed => "it refused the user or the password".to_owned(),
-        _ => error.detail().map_or_else(|| error.to_string(), |detail| format!("{}: {detail}", error.category())),
+    let failure = match error.kind() {
+        redis::ErrorKind::AuthenticationFailed => Failure::RedisLogin,
+        _ => {
+            let said = error.detail().map(|detail| format!("{}: {detail}", error.category()));
+            Failure::Redis { problem: said.unwrap_or_else(|| error.to_string()) }
+        }
     };
-    Error::new(Kind::Invalid, format!("Redis cannot be read: {reason}"))
+    Error::saying(Kind::Invalid, failure)
 }
 
 fn take(batch: &[Vec<u8>], connection: &mut Connection, intake: &mut Intake) -> Result<()> {
@@ -115,7 +118,7 @@ fn take(batch: &[Vec<u8>], connection: &mut Connection, intake: &mut Intake) -> 
     let mut pipeline = redis::pipe();
     for bytes in batch {
         let Ok(text) = std::str::from_utf8(bytes) else {
-            intake.other("?", "its name is no UTF-8");
+            intake.other("?", Reason::NoText);
             continue;
         };
         match name(text) {
@@ -132,9 +135,9 @@ fn take(batch: &[Vec<u8>], connection: &mut Connection, intake: &mut Intake) -> 
     let answers: RedisResult<Vec<RedisResult<Hash>>> = pipeline.ignore_errors().query(connection);
     for ((text, found), answer) in wanted.iter().zip(answers.map_err(|error| fault(&error))?) {
         match answer {
-            Ok(fields) if fields.is_empty() => intake.other(text, "it went while it was read"),
+            Ok(fields) if fields.is_empty() => intake.other(text, Reason::Gone),
             Ok(fields) => intake.record(text, found, &Fields::from(texts(fields)))?,
-            Err(_) => intake.other(text, "it is of another type than it should be"),
+            Err(_) => intake.other(text, Reason::OtherType),
         }
     }
     Ok(())

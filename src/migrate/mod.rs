@@ -16,6 +16,7 @@ mod records;
 use crate::error::{Error, Kind, Result};
 use crate::model::Sensitive;
 use crate::model::moved::MovedAdmin;
+use crate::model::remarks::Failure;
 use crate::model::secret;
 use crate::model::tally::{self, Tally};
 use crate::model::time::{iso, iso_or_empty, now_ms};
@@ -77,7 +78,7 @@ pub(crate) struct Progress {
 /// What a migration does, and what came of it.
 enum Stage {
     Running(Step),
-    Ended { at_ms: i64, failure: Option<(bool, String)>, report: Value },
+    Ended { at_ms: i64, failure: Option<Error>, report: Value },
 }
 
 impl Progress {
@@ -97,7 +98,7 @@ impl Progress {
     /// An admin has cancelled.
     fn goes_on(&self) -> Result<()> {
         if self.is_cancelled.load(Ordering::Relaxed) {
-            return Err(Error::new(Kind::ClientGone, "It was cancelled"));
+            return Err(Error::saying(Kind::ClientGone, Failure::Cancelled));
         }
         Ok(())
     }
@@ -110,23 +111,22 @@ impl Progress {
         Ok(())
     }
 
-    fn end(&self, failure: Option<&Error>, tally: &Tally) {
-        let failure = failure.map(|error| (error.kind() == Kind::ClientGone, error.message().to_owned()));
+    fn end(&self, failure: Option<Error>, tally: &Tally) {
         let report = serde_json::to_value(tally).unwrap_or_default();
         *lock(&self.stage) = Stage::Ended { at_ms: now_ms(), failure, report };
     }
 
     fn shown(&self) -> Value {
         let stage = lock(&self.stage);
-        let (state, phase, ended_at_ms, error, report) = match &*stage {
-            Stage::Running(step) => ("running", word(*step), None, None, Value::Null),
+        let (state, phase, ended_at_ms, failure, report) = match &*stage {
+            Stage::Running(step) => ("running", word(*step), None, None, &Value::Null),
             Stage::Ended { at_ms, failure, report } => {
                 let state = match failure {
                     None => "done",
-                    Some((true, _)) => "cancelled",
-                    Some((false, _)) => "failed",
+                    Some(error) if error.kind() == Kind::ClientGone => "cancelled",
+                    Some(_) => "failed",
                 };
-                (state, "done", Some(*at_ms), failure.as_ref().map(|(_, sentence)| sentence.clone()), report.clone())
+                (state, "done", Some(*at_ms), failure.as_ref(), report)
             }
         };
         let ended_at = Some(iso_or_empty(ended_at_ms)).filter(|text| !text.is_empty());
@@ -134,7 +134,8 @@ impl Progress {
             "id": self.id, "state": state, "phase": phase,
             "done": self.done.load(Ordering::Relaxed), "total": self.total.load(Ordering::Relaxed),
             "dryRun": self.is_dry_run, "source": self.source,
-            "startedAt": iso(self.started_at_ms), "endedAt": ended_at, "error": error, "report": report,
+            "startedAt": iso(self.started_at_ms), "endedAt": ended_at, "report": report,
+            "error": failure.map(Error::message), "errorDetail": failure.and_then(Error::told),
         })
     }
 }
@@ -188,7 +189,7 @@ impl Migrations {
         });
         let mut known = lock(&self.known);
         if known.iter().any(|other| is_running(other)) {
-            return Err(Error::new(Kind::Limited, "A migration is already running"));
+            return Err(Error::saying(Kind::Limited, Failure::Running));
         }
         let mine = Arc::clone(&progress);
         std::thread::Builder::new()
@@ -250,11 +251,11 @@ fn run(store: &Store, request: Request, progress: &Progress) {
         }
         Ok(Err(error)) => {
             log::warn!("{what} ended and has changed nothing: {error}");
-            progress.end(Some(&error), &tally);
+            progress.end(Some(error), &tally);
         }
         Err(_) => {
             log::error!("{what} panicked and has changed nothing");
-            progress.end(Some(&Error::new(Kind::Internal, "It failed by a fault of the program")), &tally);
+            progress.end(Some(Error::saying(Kind::Internal, Failure::Panicked)), &tally);
         }
     }
 }

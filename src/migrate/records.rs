@@ -4,13 +4,12 @@
 use super::date;
 use super::fields::Fields;
 use crate::model::moved::{LaterKey, MovedKey};
+use crate::model::remarks::{Change, Reason};
 use crate::model::secret::hash_api_key;
 use crate::model::time::{Buckets, TimeZone, parse};
 use crate::model::{Tokens, Usage};
 
 const DAY_MS: i64 = 86_400_000;
-/// What is said of keys with a limit that is no number.
-const UNREADABLE: &str = "a limit of theirs is no number; here they are without it";
 /// What a sanitised export has in the place of a secret.
 pub(super) const REDACTED: &str = "[REDACTED]";
 
@@ -31,7 +30,7 @@ pub(super) fn is_hash(text: &str) -> bool {
 }
 
 /// A key as it is here, and which of its terms are not quite the same.
-pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) -> (MovedKey, Vec<&'static str>) {
+pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) -> (MovedKey, Vec<Change>) {
     let mut changes = Vec::new();
     let later = later(fields, &mut changes);
     // Where a life begins with its first use, its end follows from that.
@@ -44,7 +43,7 @@ pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) 
     let expires_at_ms = date::parse(&expires_at);
     let is_dated = expires_at_ms.is_some() || !date::looks_like_one(&expires_at);
     if !is_dated {
-        changes.push("the end of their life is no date that can be read; they are here, but switched off");
+        changes.push(Change::NoDate);
     }
     let [token_limit, concurrency_limit, rate_limit_window, rate_limit_requests] =
         ["tokenLimit", "concurrencyLimit", "rateLimitWindow", "rateLimitRequests"]
@@ -71,53 +70,53 @@ pub(super) fn key(id: &str, fields: &Fields, hash: Option<String>, now_ms: i64) 
         later,
     };
     if fields.is_true("enableClientRestriction") {
-        changes.push("only certain clients could use them; here every client can that has the key");
+        changes.push(Change::AnyClient);
     }
     (key, changes)
 }
 
 /// A limit that was read, or none.
-fn limit(read: Option<i64>, changes: &mut Vec<&'static str>) -> i64 {
-    if read.is_none() && !changes.contains(&UNREADABLE) {
-        changes.push(UNREADABLE);
+fn limit(read: Option<i64>, changes: &mut Vec<Change>) -> i64 {
+    if read.is_none() && !changes.contains(&Change::Unreadable) {
+        changes.push(Change::Unreadable);
     }
     read.unwrap_or(0)
 }
 
 /// Later versions serve other vendors too, and a key may be for those alone. Such a one gets no new right here.
-fn may_use_claude(fields: &Fields, changes: &mut Vec<&'static str>) -> bool {
+fn may_use_claude(fields: &Fields, changes: &mut Vec<Change>) -> bool {
     let text = fields.text("permissions");
     let services: Vec<String> = serde_json::from_str(text).unwrap_or_else(|_| {
         text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
     });
     let is_allowed = services.is_empty() || services.iter().any(|service| service == "claude" || service == "all");
     if !is_allowed {
-        changes.push("they had no right to Claude; they are here, but switched off");
+        changes.push(Change::NoClaude);
     }
     is_allowed
 }
 
 /// The account that a key is bound to: one of a subscription before one of the Console, as there.
-fn bound_account(fields: &Fields, changes: &mut Vec<&'static str>) -> String {
+fn bound_account(fields: &Fields, changes: &mut Vec<Change>) -> String {
     let bound = match fields.text("claudeAccountId") {
         "" => fields.text("claudeConsoleAccountId"),
         bound => bound,
     };
     if bound.starts_with("group:") {
-        changes.push("they were bound to a group of accounts; here all shared accounts serve them");
+        changes.push(Change::NoGroup);
         return String::new();
     }
     bound.to_owned()
 }
 
-fn later(fields: &Fields, changes: &mut Vec<&'static str>) -> LaterKey {
+fn later(fields: &Fields, changes: &mut Vec<Change>) -> LaterKey {
     let is_own_week = fields.known("weeklyCostLimit").is_some();
     let week = if is_own_week { "weeklyCostLimit" } else { "weeklyOpusCostLimit" };
     let [daily_cost_limit, weekly_cost_limit, monthly_cost_limit, total_cost_limit, rate_limit_cost] =
         ["dailyCostLimit", week, "monthlyCostLimit", "totalCostLimit", "rateLimitCost"]
             .map(|name| limit(fields.dollars(name), changes));
     if weekly_cost_limit > 0 && !is_own_week {
-        changes.push("their weekly limit was for some models; here it is for all, from Monday on");
+        changes.push(Change::AllModels);
     }
     let mut activation_days = limit(fields.limit("activationDays"), changes);
     let is_in_hours = fields.text("activationUnit") == "hours";
@@ -132,7 +131,7 @@ fn later(fields: &Fields, changes: &mut Vec<&'static str>) -> LaterKey {
     let is_moved = is_begun && (end_ms.is_none() || end_ms != date::parse(fields.text("expiresAt")));
     let is_activated_by_use = fields.text("expirationMode") == "activation" && !is_moved;
     if is_in_hours && is_activated_by_use {
-        changes.push("their life from the first use was counted in hours; it is rounded up to days");
+        changes.push(Change::WholeDays);
     }
     LaterKey {
         tags: fields.texts("tags"),
@@ -227,30 +226,26 @@ pub(super) enum Name<'a> {
     /// A bucket of time: the key (empty for all together), the model (empty for all together), the unit, its text.
     Usage(&'a str, &'a str, Unit, &'a str),
     /// Something else, and why it is left.
-    Other(&'static str),
+    Other(Reason),
 }
 
 /// Reads a Redis key. Model names may hold colons, so a name is read from both ends.
 pub(super) fn name(text: &str) -> Name<'_> {
     let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
     match kind {
-        "apikey" if rest == "hash_map" => Name::Other("an index, made anew"),
+        "apikey" if rest == "hash_map" => Name::Other(Reason::Index),
         "apikey" if !rest.is_empty() && !rest.contains(':') => Name::Key(rest),
         "claude" if rest.strip_prefix("account:").is_some_and(|id| !id.is_empty() && !id.contains(':')) => {
             Name::Account(&rest["account:".len()..])
         }
         "admin" => Name::Admin,
-        "session" => Name::Other("a session: never taken over"),
-        "oauth" | "sticky_session" | "concurrency" | "rate_limit" | "global_rate_limit" => {
-            Name::Other("a state of the moment")
-        }
-        "claude_account" => Name::Other("an account under a name that the original does not read"),
-        "claude_console_account" if rest == "index" => Name::Other("an index, made anew"),
+        "session" => Name::Other(Reason::Session),
+        "oauth" | "sticky_session" | "concurrency" | "rate_limit" | "global_rate_limit" => Name::Other(Reason::Moment),
+        "claude_account" => Name::Other(Reason::UnreadAccount),
+        "claude_console_account" if rest == "index" => Name::Other(Reason::Index),
         "claude_console_account" if !rest.is_empty() && !rest.contains(':') => Name::ConsoleAccount(rest),
-        "usage" => {
-            usage_name(rest).unwrap_or(Name::Other("figures of a kind that is not known or worked out anew here"))
-        }
-        _ => Name::Other("not known to this program"),
+        "usage" => usage_name(rest).unwrap_or(Name::Other(Reason::OtherFigures)),
+        _ => Name::Other(Reason::Unknown),
     }
 }
 
@@ -289,7 +284,7 @@ mod tests {
         let model = "us.anthropic.claude-sonnet-4-20250514-v1:0";
         for (text, expected) in [
             ("apikey:1-2", Name::Key("1-2")),
-            ("apikey:hash_map", Name::Other("an index, made anew")),
+            ("apikey:hash_map", Name::Other(Reason::Index)),
             ("claude:account:a", Name::Account("a")),
             ("usage:k", Name::Total("k")),
             ("usage:daily:k:2026-11-23", Name::Usage("k", "", Unit::Day, "2026-11-23")),
@@ -300,7 +295,7 @@ mod tests {
                 Name::Usage("k", model, Unit::Hour, "2026-11-23:08"),
             ),
             ("usage:k:model:monthly:模 型@1:2026-11", Name::Usage("k", "模 型@1", Unit::Month, "2026-11")),
-            ("session:admin_credentials", Name::Other("a session: never taken over")),
+            ("session:admin_credentials", Name::Other(Reason::Session)),
         ] {
             assert_eq!(name(text), expected, "{text}");
         }

@@ -9,6 +9,7 @@ pub mod moved;
 pub mod notice;
 pub mod price;
 pub mod proxy;
+pub mod remarks;
 pub mod rest;
 pub mod secret;
 pub mod tally;

@@ -1,6 +1,7 @@
 //! The proxy that an account is reached through.
 
 use super::Sensitive;
+use crate::told::sentences;
 use serde::{Deserialize, Serialize};
 
 /// Schemes that can carry an account's requests. `socks5` resolves names here, `socks5h` at the proxy.
@@ -8,6 +9,17 @@ const SCHEMES: [&str; 4] = ["socks5", "socks5h", "http", "https"];
 
 /// What a list shows in place of a password that is set.
 pub const MASK: &str = "********";
+
+sentences! {
+    /// What is wrong with a proxy.
+    pub enum BadProxy {
+        Shape "proxy_shape" => "Proxy must be an object with type, host and port",
+        Type "proxy_type" { types: String } => "Proxy type must be one of: {types}",
+        Host "proxy_host" => "Proxy host must be a host name or an IP address",
+        Port "proxy_port" => "Proxy port must be a number from 1 to 65535",
+        Login "proxy_login" => "Proxy username and password must be at most 255 bytes",
+    }
+}
 
 /// An account's proxy, valid by construction.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,28 +52,24 @@ impl Proxy {
     /// Reads the original's JSON form. A password that is absent, null, empty or the mask keeps that of `before`.
     ///
     /// # Errors
-    /// One sentence that says which member is wrong and what is allowed.
-    pub fn from_json(json: &str, before: Option<&Proxy>) -> Result<Proxy, String> {
-        let wire: Wire =
-            serde_json::from_str(json).map_err(|_| "Proxy must be an object with type, host and port".to_owned())?;
+    /// Which member is wrong and what is allowed.
+    pub fn from_json(json: &str, before: Option<&Proxy>) -> Result<Proxy, BadProxy> {
+        let wire: Wire = serde_json::from_str(json).map_err(|_| BadProxy::Shape)?;
         let scheme = wire.r#type.to_ascii_lowercase();
         if !SCHEMES.contains(&scheme.as_str()) {
-            return Err(format!("Proxy type must be one of: {}", SCHEMES.join(", ")));
+            return Err(BadProxy::Type { types: SCHEMES.join(", ") });
         }
         let host = wire.host.trim().trim_matches(['[', ']']).to_owned();
         let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
         if host.is_empty() || host.len() > 253 || !host.chars().all(allowed) {
-            return Err("Proxy host must be a host name or an IP address".to_owned());
+            return Err(BadProxy::Host);
         }
         let port = match &wire.port {
             serde_json::Value::Number(number) => number.as_u64(),
             serde_json::Value::String(text) => text.trim().parse().ok(),
             _ => None,
         };
-        let port = port
-            .and_then(|port| u16::try_from(port).ok())
-            .filter(|port| *port > 0)
-            .ok_or("Proxy port must be a number from 1 to 65535")?;
+        let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).ok_or(BadProxy::Port)?;
         let username = wire.username.filter(|name| !name.is_empty());
         let kept = before.and_then(|proxy| proxy.password.clone());
         let password = match wire.password {
@@ -72,7 +80,7 @@ impl Proxy {
         if username.as_deref().is_some_and(too_long)
             || password.as_ref().is_some_and(|password| too_long(password.expose()))
         {
-            return Err("Proxy username and password must be at most 255 bytes".to_owned());
+            return Err(BadProxy::Login);
         }
         Ok(Proxy { scheme, host, port, username, password })
     }
@@ -115,7 +123,7 @@ mod tests {
             (r#"{"type":"http","host":"h"}"#, "Proxy must be"),
             (r#""http://h:1""#, "Proxy must be"),
         ] {
-            let found = Proxy::from_json(json, None).expect_err(json);
+            let found = Proxy::from_json(json, None).expect_err(json).to_string();
             assert!(found.starts_with(error), "{json}: {found}");
         }
         let proxy =

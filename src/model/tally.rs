@@ -1,9 +1,9 @@
 //! What became of each kind of record of an import, as it is reported.
 
+use super::remarks::{Note, Reason};
+use crate::told::Told;
 use serde::Serialize;
 
-/// Reasons that are told apart; what is beyond them is counted with the last.
-const REASONS_MAX: usize = 50;
 /// Examples that are named of each reason.
 const EXAMPLES_MAX: usize = 5;
 /// Longest example, in characters.
@@ -44,6 +44,8 @@ pub struct Counts {
 #[derive(Clone, Debug, Serialize)]
 pub struct Skipped {
     kind: Kind,
+    code: &'static str,
+    /// The English of it.
     reason: String,
     count: i64,
     examples: Vec<String>,
@@ -59,7 +61,9 @@ pub struct Tally {
     admins: Counts,
     other: Counts,
     skipped: Vec<Skipped>,
+    /// The English of the notes.
     notes: Vec<String>,
+    note_details: Vec<Told>,
     /// Whether a secret of the source showed that the encryption key is the right one.
     pub encryption_key_proven: bool,
 }
@@ -77,14 +81,12 @@ impl Tally {
     }
 
     /// Counts a record that is left out. `example` names it and is no secret.
-    pub fn skip(&mut self, kind: Kind, reason: &str, example: &str) {
+    pub fn skip(&mut self, kind: Kind, reason: Reason, example: &str) {
         self.of(kind).skipped += 1;
-        let known = self.skipped.iter().position(|skipped| skipped.kind == kind && skipped.reason == reason);
+        let known = self.skipped.iter().position(|skipped| skipped.kind == kind && skipped.code == reason.code());
         let at = known.unwrap_or_else(|| {
-            if self.skipped.len() < REASONS_MAX {
-                let reason = reason.to_owned();
-                self.skipped.push(Skipped { kind, reason, count: 0, examples: Vec::new() });
-            }
+            let (code, reason) = (reason.code(), reason.to_string());
+            self.skipped.push(Skipped { kind, code, reason, count: 0, examples: Vec::new() });
             self.skipped.len() - 1
         });
         let skipped = &mut self.skipped[at];
@@ -94,10 +96,11 @@ impl Tally {
         }
     }
 
-    /// Adds a sentence that the admin should read.
-    pub fn note(&mut self, sentence: impl Into<String>) {
+    /// Adds what the admin should read.
+    pub fn note(&mut self, note: &Note) {
         if self.notes.len() < NOTES_MAX {
-            self.notes.push(sentence.into());
+            self.notes.push(note.to_string());
+            self.note_details.push(note.into());
         }
     }
 }
@@ -107,15 +110,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_and_examples_are_bounded_and_every_record_is_counted() {
+    fn examples_and_notes_are_bounded_and_every_record_is_counted() {
         let mut tally = Tally::default();
         for number in 0..200 {
-            tally.skip(Kind::Other, &format!("reason {}", number % 60), &"x".repeat(500));
+            let reason = if number % 2 == 0 { Reason::Index } else { Reason::Session };
+            tally.skip(Kind::Other, reason, &"x".repeat(500));
+            tally.note(&Note::Unproven);
         }
         assert_eq!(tally.of(Kind::Other).skipped, 200);
-        assert_eq!(tally.skipped.len(), REASONS_MAX);
-        assert_eq!(tally.skipped.iter().map(|skipped| skipped.count).sum::<i64>(), 200);
-        assert!(tally.skipped.iter().all(|skipped| skipped.examples.len() <= EXAMPLES_MAX));
+        assert_eq!(tally.skipped.iter().map(|skipped| skipped.count).collect::<Vec<_>>(), [100, 100]);
+        assert!(tally.skipped.iter().all(|skipped| skipped.examples.len() == EXAMPLES_MAX));
+        assert_eq!((tally.notes.len(), tally.note_details.len()), (NOTES_MAX, NOTES_MAX));
         assert_eq!(tally.skipped[0].examples[0].len(), EXAMPLE_CHARACTERS_MAX);
     }
 }

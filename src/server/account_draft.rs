@@ -1,12 +1,14 @@
 //! What an admin's body sets on an account. A secret that comes back absent, null, empty or masked stays as it is.
 
 use super::call::{Answer, Call};
-use super::dialect::invalid;
+use super::dialect::{invalid, said};
 use super::key_draft::cost_limit;
+use crate::error::{Error, Kind};
 use crate::model::proxy::MASK;
 use crate::model::time::parse;
 use crate::model::{AccountType, Proxy, Sensitive};
 use crate::store::{AccountDraft, TokenPair};
+use crate::told::sentences;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -17,6 +19,13 @@ const CONCURRENCY_MAX: i64 = 10_000;
 /// Models that one account may have under other names, and the longest name, in bytes.
 const MAPPING_MAX: usize = 200;
 const MODEL_BYTES_MAX: usize = 200;
+
+sentences! {
+    /// What may be wrong in a body that a page has checked.
+    enum BadAccount {
+        BaseUrl "base_url" => "Base URL must be an http or https URL without a query",
+    }
+}
 
 /// Reads what the body sets.
 ///
@@ -135,7 +144,7 @@ fn tokens(call: &Call) -> Result<Option<TokenPair>, Answer> {
 }
 
 fn base_url(call: &Call) -> Result<Option<Option<String>>, Answer> {
-    let wrong = || invalid("Base URL must be an http or https URL without a query");
+    let wrong = || said(400, &Error::saying(Kind::Invalid, BadAccount::BaseUrl));
     let text = match call.body.get("baseUrl") {
         None => return Ok(None),
         Some(Value::Null) => return Ok(Some(None)),
@@ -159,7 +168,8 @@ pub(super) fn proxy(call: &Call, before: Option<&Proxy>) -> Result<Option<Option
         Some(Value::Null | Value::Bool(false)) => Ok(Some(None)),
         Some(Value::String(text)) if text.is_empty() => Ok(Some(None)),
         Some(value) => {
-            let proxy = Proxy::from_json(&value.to_string(), before).map_err(|wrong| invalid(&wrong))?;
+            let proxy = Proxy::from_json(&value.to_string(), before);
+            let proxy = proxy.map_err(|wrong| said(400, &Error::saying(Kind::Invalid, wrong)))?;
             Ok(Some(Some(proxy)))
         }
     }

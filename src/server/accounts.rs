@@ -240,7 +240,7 @@ pub(crate) fn update(server: &Server, _: &Admin, call: &Call) -> Outcome {
 
 /// `DELETE /admin/claude-accounts/:accountId`. Keys that are bound to it are refused from now on, until they are bound anew.
 pub(crate) fn delete(server: &Server, admin: &Admin, call: &Call) -> Outcome {
-    server.store.delete_account(call.id()).map_err(titled("Failed to delete Claude account"))?;
-    log::info!("{} deleted account {:?}", admin.username, call.id());
+    let name = server.store.delete_account(call.id()).map_err(titled("Failed to delete Claude account"))?;
+    log::info!("{} deleted account {name:?} (id {:?})", admin.username, call.id());
     Ok(Answer::done("Claude account deleted successfully"))
 }

@@ -2,13 +2,14 @@
 
 use super::Server;
 use super::call::{Answer, Call, Download, Upload};
-use super::dialect::{invalid, plain, titled};
+use super::dialect::{invalid, said, titled};
 use super::router::percent_decode;
 use super::session::Admin;
 use crate::error::{Error, Kind};
 use crate::http::Head;
 use crate::migrate::export;
 use crate::model::Sensitive;
+use crate::model::remarks::Failure;
 use crate::model::time::{iso, now_ms};
 use serde_json::json;
 use std::sync::Arc;
@@ -31,8 +32,8 @@ fn today() -> String {
 /// What is refused because something else is under way, else a failure under a title.
 fn busy_or(title: &'static str) -> impl Fn(Error) -> Answer {
     move |error| match error.kind() {
-        Kind::Limited => plain(409, error.message(), error.message()),
-        Kind::Invalid => invalid(error.message()),
+        Kind::Limited => said(409, &error),
+        Kind::Invalid => said(400, &error),
         _ => titled(title)(error),
     }
 }
@@ -80,7 +81,7 @@ pub(crate) fn restore(server: &Server, admin: &Admin, head: &Head, upload: &mut 
     let passphrase =
         passphrase.ok_or_else(|| invalid("X-Backup-Passphrase must hold the percent-encoded passphrase"))?;
     if server.migrations.is_running() {
-        return Err(plain(409, "A migration is already running", "A migration is already running"));
+        return Err(said(409, &Error::saying(Kind::Limited, Failure::Running)));
     }
     let failed = busy_or("Failed to restore the backup");
     let mut file = server.store.begin_upload().map_err(&failed)?;

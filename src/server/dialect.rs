@@ -48,8 +48,24 @@ pub(crate) fn titled(title: &'static str) -> impl Fn(Error) -> Answer {
         if error.kind() == Kind::Internal {
             log::error!("{title}: {error}");
         }
-        Answer::json(status(error.kind()), &json!({ "error": title, "message": public_message(&error) }))
+        let body = json!({ "error": title, "message": public_message(&error) });
+        Answer::json(status(error.kind()), &named(body, &error))
     }
+}
+
+/// A body with the name of its sentence, by which pages say it in their own language, if it has one.
+fn named(mut body: Value, error: &Error) -> Value {
+    if let Some(told) = error.told() {
+        body["code"] = json!(told.code());
+        body["values"] = json!(told.values());
+    }
+    body
+}
+
+/// What an error says, with nothing to add.
+pub(crate) fn said(status: u16, error: &Error) -> Answer {
+    let text = public_message(error);
+    Answer::json(status, &named(json!({ "error": text, "message": text }), error))
 }
 
 /// `{"error":text}` of an admin route whose input is at fault. The text is also the `message` that pages show.

@@ -304,15 +304,15 @@ pub(crate) fn update(server: &Server, _: &Admin, call: &Call) -> Outcome {
 
 /// `DELETE /admin/api-keys/:keyId`.
 pub(crate) fn delete(server: &Server, admin: &Admin, call: &Call) -> Outcome {
-    server.store.delete_key(call.id()).map_err(titled("Failed to delete API key"))?;
-    log::info!("{} deleted API key {:?}", admin.username, call.id());
+    let name = server.store.delete_key(call.id()).map_err(titled("Failed to delete API key"))?;
+    log::info!("{} deleted API key {name:?} (id {:?})", admin.username, call.id());
     Ok(Answer::done("API key deleted successfully"))
 }
 
 /// `POST /admin/api-keys/:keyId/restore`.
 pub(crate) fn restore(server: &Server, admin: &Admin, call: &Call) -> Outcome {
-    server.store.restore_key(call.id()).map_err(titled("Failed to restore API key"))?;
-    log::info!("{} restored API key {:?}", admin.username, call.id());
+    let name = server.store.restore_key(call.id()).map_err(titled("Failed to restore API key"))?;
+    log::info!("{} restored API key {name:?} (id {:?})", admin.username, call.id());
     Ok(Answer::done("API key restored successfully"))
 }
 

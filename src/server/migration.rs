@@ -3,7 +3,7 @@
 use super::Server;
 use super::auth::hash_password;
 use super::call::{Answer, Call};
-use super::dialect::{invalid, plain, titled};
+use super::dialect::{invalid, plain, said, titled};
 use super::session::Admin;
 use crate::error::Kind;
 use crate::migrate::{Cancelled, Request, Source};
@@ -49,7 +49,7 @@ pub(crate) fn start(server: &Server, admin: &Admin, body: &[u8]) -> Outcome {
     let request = request(&body)?;
     let started = server.migrations.start(Arc::clone(&server.store), request);
     let id = started.map_err(|error| match error.kind() {
-        Kind::Limited => plain(409, error.message(), error.message()),
+        Kind::Limited => said(409, &error),
         _ => titled("Failed to start the migration")(error),
     })?;
     log::info!("{} began migration {id}", admin.username);

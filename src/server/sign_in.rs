@@ -2,7 +2,7 @@
 
 use super::Server;
 use super::call::{Answer, Call};
-use super::dialect::{invalid, plain, titled};
+use super::dialect::{invalid, plain, said, titled};
 use super::session::Admin;
 use crate::claude::oauth::{self, Grant, Unreadable};
 use crate::error::{Error, Kind};
@@ -27,7 +27,10 @@ pub(crate) fn generate(server: &Server, admin: &Admin, call: &Call) -> Outcome {
     let proxy = match call.member("proxy") {
         None | Some(Value::Bool(false)) => None,
         Some(Value::String(text)) if text.is_empty() => None,
-        Some(value) => Some(Proxy::from_json(&value.to_string(), None).map_err(|wrong| invalid(&wrong))?),
+        Some(value) => {
+            let proxy = Proxy::from_json(&value.to_string(), None);
+            Some(proxy.map_err(|wrong| said(400, &Error::saying(Kind::Invalid, wrong)))?)
+        }
     };
     let session = server.store.begin_sign_in(proxy).map_err(titled("Failed to generate OAuth URL"))?;
     let challenge = oauth::challenge(session.verifier.expose());
@@ -100,7 +103,8 @@ pub(crate) fn refresh(server: &Server, admin: &Admin, call: &Call) -> Outcome {
         Kind::NoAccount => plain(400, title, error.message()),
         _ => titled(title)(error),
     })?;
-    log::info!("{} refreshed account {:?}", admin.username, call.id());
+    let name = server.store.account_by_id(call.id()).map(|account| account.name.clone()).unwrap_or_default();
+    log::info!("{} refreshed account {name:?} (id {:?})", admin.username, call.id());
     Ok(Answer::data(json!({
         "success": true,
         "accessToken": MASK,

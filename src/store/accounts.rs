@@ -120,16 +120,16 @@ impl Store {
         self.reload_roster(&db)
     }
 
-    /// Removes an account and its secrets. What it served stays in the ledger.
+    /// Removes an account and its secrets. What it served stays in the ledger. Gives back its name.
     ///
     /// # Errors
     /// No such account; SQLite's.
-    pub fn delete_account(&self, id: &str) -> Result<()> {
+    pub fn delete_account(&self, id: &str) -> Result<String> {
         let db = self.write();
-        if db.execute("DELETE FROM accounts WHERE id = ?1", [id])? == 0 {
-            return Err(Error::not_found("Account not found"));
-        }
-        self.reload_roster(&db)
+        let deleted = db.query_row("DELETE FROM accounts WHERE id = ?1 RETURNING name", [id], |row| row.get("name"));
+        let name = deleted.optional()?.ok_or_else(|| Error::not_found("Account not found"))?;
+        self.reload_roster(&db)?;
+        Ok(name)
     }
 
     /// Puts a refreshed token pair in place, durably: when this returns, a power cut cannot lose it. A refresh token works

@@ -4,6 +4,7 @@
 use super::{Spool, Store, origins};
 use crate::error::{Error, Kind as Fault, Result};
 use crate::model::moved::{LaterKey, MovedAccount, MovedAdmin, MovedKey};
+use crate::model::remarks::{Failure, Reason};
 use crate::model::tally::{Kind, Tally};
 use crate::model::time::now_ms;
 use crate::model::{Proxy, Sensitive};
@@ -84,8 +85,7 @@ impl Store {
         }
         let known: i64 = db.query_row("SELECT count(*) FROM origins", [], |row| row.get(0))?;
         if known >= origins::ORIGINS_MAX as i64 {
-            let max = origins::ORIGINS_MAX;
-            return Err(Error::invalid(format!("Keys of {max} installations are here already, which is the most")));
+            return Err(Error::saying(Fault::Invalid, Failure::ManyOrigins { max: origins::ORIGINS_MAX }));
         }
         db.execute(
             "INSERT INTO origins (fingerprint, pepper, imported_at_ms) VALUES (?1, ?2, ?3)",
@@ -105,7 +105,7 @@ impl Store {
         for account in import.accounts {
             let known = "SELECT 1 FROM accounts WHERE id = ?1";
             if db.prepare_cached(known)?.exists([&account.id])? {
-                tally.skip(Kind::Accounts, "it is here already and stays as it is", &account.name);
+                tally.skip(Kind::Accounts, Reason::Here, &account.name);
                 continue;
             }
             self.insert_account(db, account)?;
@@ -185,7 +185,7 @@ pub enum Step {
 }
 
 fn mismatch(what: &str) -> Error {
-    Error::new(Fault::Internal, format!("The import was taken back: {what}"))
+    Error::saying(Fault::Internal, Failure::TakenBack { problem: what.to_owned() })
 }
 
 /// What each key (kind 1), the whole (0) and each bucket of all keys (2) have used, in the order in which it lies.
@@ -237,15 +237,14 @@ fn write_key(db: &Connection, key: &MovedKey, origin: i64, tally: &mut Tally) ->
         Some((_, known)) if known.starts_with(GONE) && hash.is_some() => {}
         Some((seq, _)) => {
             if key.hash.is_some() {
-                tally.skip(Kind::ApiKeys, "it is here already and stays as it is", &key.name);
+                tally.skip(Kind::ApiKeys, Reason::Here, &key.name);
             }
             return Ok(seq);
         }
         None => {}
     }
     if is_taken {
-        let reason = "another key here has the same hash; what it used is kept under a deleted key";
-        tally.skip(Kind::ApiKeys, reason, &key.name);
+        tally.skip(Kind::ApiKeys, Reason::HashTaken, &key.name);
     }
     let seq = put_key(db, key, hash)?;
     if let Some(hash) = hash {
@@ -324,8 +323,7 @@ fn write_admins(db: &Connection, import: &Import<'_>, tally: &mut Tally) -> Resu
             params![admin.username, admin.password_hash.expose(), admin.created_at_ms],
         )?;
         if written == 0 {
-            let reason = "there is an admin of this name, whose password stays as it is";
-            tally.skip(Kind::Admins, reason, &admin.username);
+            tally.skip(Kind::Admins, Reason::AdminHere, &admin.username);
         }
         tally.of(Kind::Admins).written += written as i64;
     }

@@ -4,6 +4,7 @@ use super::{Store, rows};
 use crate::error::{Error, Result};
 use crate::model::ApiKey;
 use crate::model::time::now_ms;
+use rusqlite::OptionalExtension;
 
 fn no_key() -> Error {
     Error::not_found("API key not found")
@@ -21,32 +22,28 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a key out of service. Its record and its bill stay.
+    /// Takes a key out of service. Its record and its bill stay. Gives back its name.
     ///
     /// # Errors
     /// No such key; SQLite's.
-    pub fn delete_key(&self, id: &str) -> Result<()> {
-        let changed = self.write().execute(
-            "UPDATE api_keys SET deleted_at_ms = ?2 WHERE id = ?1 AND deleted_at_ms IS NULL",
-            (id, now_ms()),
-        )?;
-        if changed == 0 { Err(no_key()) } else { Ok(()) }
+    pub fn delete_key(&self, id: &str) -> Result<String> {
+        let sql = "UPDATE api_keys SET deleted_at_ms = ?2 WHERE id = ?1 AND deleted_at_ms IS NULL RETURNING name";
+        let name = self.write().query_row(sql, (id, now_ms()), |row| row.get("name")).optional()?;
+        name.ok_or_else(no_key)
     }
 
-    /// Puts a deleted key back into service, with its clear text, its limits and its bill.
+    /// Puts a deleted key back into service, with its clear text, its limits and its bill. Gives back its name.
     ///
     /// # Errors
     /// No such key, or it is purged; it is not deleted; SQLite's.
-    pub fn restore_key(&self, id: &str) -> Result<()> {
-        let changed = self.write().execute(
-            "UPDATE api_keys SET deleted_at_ms = NULL, updated_at_ms = ?2
-             WHERE id = ?1 AND deleted_at_ms IS NOT NULL AND purged_at_ms IS NULL",
-            (id, now_ms()),
-        )?;
-        match changed {
-            0 if self.key_by_id(id)?.is_some() => Err(Error::invalid("API key is not deleted")),
-            0 => Err(no_key()),
-            _ => Ok(()),
+    pub fn restore_key(&self, id: &str) -> Result<String> {
+        let sql = "UPDATE api_keys SET deleted_at_ms = NULL, updated_at_ms = ?2
+             WHERE id = ?1 AND deleted_at_ms IS NOT NULL AND purged_at_ms IS NULL RETURNING name";
+        let name = self.write().query_row(sql, (id, now_ms()), |row| row.get("name")).optional()?;
+        match name {
+            Some(name) => Ok(name),
+            None if self.key_by_id(id)?.is_some() => Err(Error::invalid("API key is not deleted")),
+            None => Err(no_key()),
         }
     }
 

@@ -95,7 +95,8 @@ impl Store {
             id: id.to_owned(),
             verifier: Sensitive::new(open(&verifier)?),
             state,
-            proxy: proxy.map_err(|error| Error::internal("the proxy of a sign-in cannot be read", error))?,
+            proxy: proxy
+                .map_err(|error| Error::internal("the proxy of a sign-in cannot be read", error.to_string()))?,
             expires_at_ms,
         }))
     }

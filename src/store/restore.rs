@@ -14,6 +14,7 @@ use crate::model::secret::Cipher;
 use crate::model::time::{iso, now_ms};
 use crate::model::vault::{Checker, HEAD_BYTES, Opener, TAG_BYTES};
 use crate::model::{Sensitive, secret};
+use crate::told::sentences;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -30,6 +31,25 @@ const KEY_FILE: &str = "encryption.key";
 const PIECE_BYTES: usize = 64 * 1024;
 /// Longest description of a backup.
 const MANIFEST_BYTES_MAX: usize = 64 * 1024;
+
+sentences! {
+    /// Why a backup is not restored, or not made.
+    pub(super) enum Unrestored {
+        Busy "backup_running" => "A backup or a restore is already under way",
+        NoBackup "no_backup" => "This is not a backup of claude-relay",
+        WrongPassphrase "wrong_passphrase" => "The passphrase is wrong or the file is damaged",
+        OtherVersion "backup_version" => "This backup cannot be read: it was made by another version",
+        OtherKey "backup_key" => "The setting ENCRYPTION_KEY is another key than the backup's: set it to that one, or remove it, so \
+            that the backup's key is put in its file",
+        BlankKey "backup_key_blank" => "The backup's key begins or ends with a blank, which a key file cannot hold: set \
+            ENCRYPTION_KEY to it",
+        Unusable "backup_unusable" { problem: String } => "The database in this backup cannot be used: {problem}",
+    }
+}
+
+fn refused(why: Unrestored) -> Error {
+    Error::saying(Kind::Invalid, why)
+}
 
 /// A backup that was checked and waits for the next start.
 #[derive(Clone, Debug)]
@@ -115,15 +135,10 @@ impl Store {
         fs::DirBuilder::new().mode(0o700).create(&part).map_err(failed)?;
         let manifest = unpack(&mut upload.file, opener, &part.join(DATABASE))?;
         if !has_key_file && manifest.encryption_key.expose() != self.pepper {
-            return Err(Error::invalid(
-                "The setting ENCRYPTION_KEY is another key than the backup's: set it to that one, or remove it, so that the \
-                 backup's key is put in its file",
-            ));
+            return Err(refused(Unrestored::OtherKey));
         }
         if has_key_file && manifest.encryption_key.expose().trim() != manifest.encryption_key.expose() {
-            return Err(Error::invalid(
-                "The backup's key begins or ends with a blank, which a key file cannot hold: set ENCRYPTION_KEY to it",
-            ));
+            return Err(refused(Unrestored::BlankKey));
         }
         let mut staged = inspect(&part.join(DATABASE), &manifest)?;
         staged.kept_as = format!("before-restore-{}", iso(now_ms()).replace([':', '-'], "").replace('.', "-"));
@@ -146,7 +161,7 @@ fn check(file: &mut File, passphrase: &Sensitive) -> Result<Opener> {
     let unreadable = |error: io::Error| Error::internal("the uploaded backup cannot be read", error);
     let length = file.seek(SeekFrom::End(0)).map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
-    let no_backup = || Error::invalid("This is not a backup of claude-relay");
+    let no_backup = || refused(Unrestored::NoBackup);
     let Some(mut left) = length.checked_sub((HEAD_BYTES + TAG_BYTES) as u64) else { return Err(no_backup()) };
     let mut head = [0; HEAD_BYTES];
     file.read_exact(&mut head).map_err(unreadable)?;
@@ -161,13 +176,13 @@ fn check(file: &mut File, passphrase: &Sensitive) -> Result<Opener> {
     let mut tag = [0; TAG_BYTES];
     file.read_exact(&mut tag).map_err(unreadable)?;
     file.seek(SeekFrom::Start(HEAD_BYTES as u64)).map_err(unreadable)?;
-    checker.finish(&tag).map_err(|_| Error::invalid("The passphrase is wrong or the file is damaged"))
+    checker.finish(&tag).map_err(|_| refused(Unrestored::WrongPassphrase))
 }
 
 /// Decrypts a file that was checked: its description, and the database into a file.
 fn unpack(file: &mut File, mut opener: Opener, database: &Path) -> Result<Manifest> {
     let failed = |error: io::Error| Error::internal(format!("cannot write {}", database.display()), error);
-    let damaged = || Error::invalid("This backup cannot be read: it was made by another version");
+    let damaged = || refused(Unrestored::OtherVersion);
     let mut out = File::options().write(true).create_new(true).mode(0o600).open(database).map_err(failed)?;
     let mut left = file.metadata().map_err(failed)?.len() - (HEAD_BYTES + TAG_BYTES) as u64;
     let (mut piece, mut start, mut manifest) = (vec![0; PIECE_BYTES], Vec::new(), None);
@@ -212,7 +227,7 @@ fn read_manifest(start: &[u8]) -> Option<Option<(Manifest, &[u8])>> {
 
 /// Opens the database of a backup, and looks at all of it.
 fn inspect(path: &Path, manifest: &Manifest) -> Result<Staged> {
-    let refuse = |what: &str| Error::invalid(format!("The database in this backup cannot be used: {what}"));
+    let refuse = |what: &str| refused(Unrestored::Unusable { problem: what.to_owned() });
     let look = || -> rusqlite::Result<(String, i64, Option<String>, i64, i64)> {
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         // Who was signed in when it was taken is not signed in now.

@@ -136,7 +136,7 @@ impl Store {
         let proxy = open("proxy")?
             .map(|json| Proxy::from_json(json.expose(), None))
             .transpose()
-            .map_err(|error| Error::internal(format!("the proxy of account {id} cannot be read"), error))?;
+            .map_err(|error| Error::internal(format!("the proxy of account {id} cannot be read"), error.to_string()))?;
         let (kind, account_type): (String, String) = (row.get("kind")?, row.get("account_type")?);
         let (scopes, mapping): (String, String) = (row.get("scopes")?, row.get("model_mapping")?);
         Ok(Account {

@@ -1,6 +1,7 @@
 //! Snapshots: the whole database as it stood at one moment, taken while everything goes on. As files beside the database,
 //! and as a backup that leaves this machine, sealed under a passphrase and with the key material in it.
 
+use super::restore::Unrestored;
 use super::{Store, connect};
 use crate::error::{Error, Kind, Result};
 use crate::model::Sensitive;
@@ -59,9 +60,7 @@ impl Store {
         match self.maintenance.try_lock() {
             Ok(turn) => Ok(turn),
             Err(TryLockError::Poisoned(turn)) => Ok(turn.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                Err(Error::new(Kind::Limited, "A backup or a restore is already under way"))
-            }
+            Err(TryLockError::WouldBlock) => Err(Error::saying(Kind::Limited, Unrestored::Busy)),
         }
     }
 

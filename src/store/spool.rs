@@ -11,6 +11,7 @@ pub use hashes::Indexed;
 use super::Store;
 use crate::error::{Error, Kind, Result};
 use crate::model::moved::{MovedKey, MovedUsage};
+use crate::model::remarks::Failure;
 use crate::model::time::parse;
 use crate::model::{Cost, PriceTable, Tokens, Usage};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -205,8 +206,8 @@ impl Spool {
         self.db.execute(RESTS, params![origin, lost.id])?;
         let missing: i64 = self.db.query_row(MISSING, [], |row| row.get(0))?;
         if missing > 0 {
-            let what = format!("{missing} sums of the source would be less here than there");
-            return Err(Error::new(Kind::Internal, what));
+            let problem = format!("{missing} sums of the source would be less here than there");
+            return Err(Error::saying(Kind::Internal, Failure::TakenBack { problem }));
         }
         let grown = self.price(origin, prices, goes_on)?;
         for step in GROWTH {

@@ -122,6 +122,8 @@ fn a_backup_that_is_wrong_in_any_way_is_refused_and_the_live_data_is_untouched()
     ] {
         let response = relay.restore(given, bytes);
         assert_eq!((response.status, response.json()["message"].as_str()), (400, Some(message)), "{what}");
+        let code = if message == wrong { "wrong_passphrase" } else { "no_backup" };
+        assert_eq!(response.json()["code"], code, "{what}");
     }
     assert_eq!(relay.restore("", &file).status, 400);
     assert_eq!(relay.post("/admin/restore", &[("X-Backup-Passphrase", &passphrase)], &file).status, 401);

@@ -136,6 +136,7 @@ fn secrets_that_look_sealed_are_none_where_the_source_is_decrypted_or_nothing_op
     }
     let state = migrate(&start(), &export(false, &pair));
     assert!(state["error"].as_str().unwrap().contains("encryption key is not the one"), "{state}");
+    assert_eq!(state["errorDetail"]["code"], "wrong_key", "{state}");
 
     let (relay, redis) = (start(), Redis::start());
     put(&redis, "claude:account:a", &[("id", "a"), ("name", "a"), ("password", PASSWORD), ("accessToken", "t")]);
@@ -216,6 +217,8 @@ fn numbers_are_what_javascript_takes_out_of_them() {
     assert_eq!(of(&keys, "a")["usage"]["total"]["allTokens"], 15);
     assert_eq!(of(&keys, "b")["tokenLimit"], 0);
     assert!(notes(&state).contains("1 key: a limit of theirs is no number"), "{state}");
+    let values = &state["report"]["noteDetails"][1]["values"];
+    assert_eq!((&values["count"], &values["change"]["code"]), (&json!(1), &json!("limit_unreadable")), "{state}");
     let total = &of(&keys, "old")["usage"]["total"];
     assert_eq!(
         (&total["inputTokens"], &total["outputTokens"], &total["allTokens"]),

@@ -485,6 +485,7 @@ fn one_migration_runs_at_a_time_and_can_be_cancelled() {
     );
     let second = relay.admin("POST", "/admin/migrate", &body);
     assert_eq!((second.status, second.json()["error"].as_str()), (409, Some("A migration is already running")));
+    assert_eq!(second.json()["code"], "migration_running");
     assert_eq!(relay.restore("a%20passphrase%20of%20some%20length", b"x").status, 409);
     assert_eq!(relay.admin("DELETE", &path, &Value::Null).status, 200);
     eventually("it has ended", || state()["state"] != "running");
@@ -520,6 +521,19 @@ fn keys_of_another_prefix_are_known_and_a_strange_one_is_refused_as_before() {
     assert_eq!(counts(&state, "other"), [1, 0, 1, 0], "{state}");
     assert_eq!(relay.get("/api/v1/key-info", &[("x-api-key", &clear)]).status, 200);
     assert_eq!(refused("sk-relay-0123456789"), "Invalid API key format");
+    // Pages say in their own language what is said here in English.
+    let notes = state["report"]["noteDetails"].as_array().unwrap();
+    let note = notes.iter().find(|note| note["code"] == "proxy_unusable").unwrap();
+    assert!(state["report"]["notes"].as_array().unwrap().contains(&note["text"]), "{state}");
+    assert_eq!(
+        (&note["values"]["account"], &note["values"]["fault"]["code"]),
+        (&json!("bad proxy"), &json!("proxy_shape"))
+    );
+    let skipped = state["report"]["skipped"].as_array().unwrap();
+    assert!(
+        skipped.iter().any(|one| (&one["code"], &one["kind"]) == (&json!("leftover"), &json!("accounts"))),
+        "{state}"
+    );
     // A proxy that cannot be used is never a direct connection.
     let accounts = relay.admin("GET", "/admin/claude-accounts", &Value::Null).json()["data"].clone();
     assert_eq!((&accounts[0]["isActive"], &accounts[0]["status"]), (&json!(false), &json!("error")));
@@ -538,6 +552,7 @@ fn a_redis_is_read_over_tls_by_a_user_who_may_only_read() {
     body["url"] = json!(url.replace("only", "wrong"));
     let state = migrate(&relay, &body);
     assert_eq!(state["error"], "Redis cannot be read: it refused the user or the password");
+    assert_eq!(state["errorDetail"]["code"], "redis_login");
     body["url"] = json!(url);
     let state = migrate(&relay, &body);
     assert_eq!(state["state"], "done", "{state}");

@@ -33,13 +33,13 @@ fn code(text: &str) -> &str {
 #[test]
 fn the_arrows_between_the_rooms_run_one_way() {
     let may_use: [(&str, &[&str]); 8] = [
-        ("model", &["error"]),
+        ("model", &["error", "told"]),
         ("claude", &["error", "model"]),
-        ("store", &["error", "model"]),
+        ("store", &["error", "told", "model"]),
         ("http", &[]),
         ("relay", &["error", "model", "claude", "store"]),
-        ("migrate", &["error", "model", "store"]),
-        ("server", &["error", "model", "claude", "store", "relay", "migrate", "http", "config"]),
+        ("migrate", &["error", "told", "model", "store"]),
+        ("server", &["error", "told", "model", "claude", "store", "relay", "migrate", "http", "config"]),
         ("config", &["error", "model"]),
     ];
     for (room, allowed) in may_use {
@@ -82,6 +82,46 @@ fn every_file_says_what_lives_there_and_none_holds_two_subjects() {
         // A file of tests is a list; a room's file is one subject.
         let max = if path.starts_with("tests") { 700 } else { 450 };
         assert!(lines <= max, "{} has {lines} lines", path.display());
+    }
+}
+
+/// The name of each sentence that `sentences!` declares, and the names of its values.
+fn told(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let declared = text.split("\nsentences! {").skip(1).filter_map(|rest| rest.split("\n}\n").next());
+    let lines = declared.flat_map(str::lines).map(str::trim).filter(|line| line.starts_with(char::is_uppercase));
+    let sentences = lines.filter_map(|line| {
+        let (head, _) = line.split_once("=>")?;
+        let mut parts = head.split('"');
+        let (code, values) = (parts.nth(1)?, parts.next()?);
+        let values = values.trim_matches([' ', '{', '}']).split(',').filter_map(|value| value.split_once(':'));
+        Some((code, values.map(|(name, _)| name.trim()).collect()))
+    });
+    sentences.collect()
+}
+
+#[test]
+fn every_sentence_that_has_a_name_has_a_text_with_its_values_in_both_languages() {
+    let sources = sources("src");
+    let mut told: Vec<_> = sources.iter().flat_map(|(_, text)| told(code(text))).collect();
+    told.sort();
+    assert!(told.len() > 60, "{told:?}");
+    for language in ["en", "zh-CN"] {
+        let file = fs::read_to_string(root().join(format!("web/src/i18n/{language}.json"))).unwrap();
+        let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+        let texts = file["told"].as_object().unwrap();
+        let mut translated: Vec<_> = texts.keys().map(String::as_str).collect();
+        translated.sort_unstable();
+        // Two of one name would be the same to a page.
+        assert_eq!(translated, told.iter().map(|(code, _)| *code).collect::<Vec<_>>(), "{language}");
+        for (code, values) in &told {
+            let text = texts[*code].as_str().unwrap();
+            let mut named: Vec<_> = text.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
+            named.sort_unstable();
+            named.dedup();
+            let mut values = values.clone();
+            values.sort_unstable();
+            assert_eq!(named, values, "{code} in {language}");
+        }
     }
 }
 

@@ -75,6 +75,23 @@ fn the_log_is_read_with_filters_whatever_is_written_to_files() {
 }
 
 #[test]
+fn the_log_names_what_was_deleted_and_restored() {
+    let relay = Start::new().run();
+    let (key, account) = (relay.add_key("somebody"), relay.add_api_key_account("first", "sk-ant-secret"));
+    for (method, target) in [
+        ("DELETE", format!("/admin/api-keys/{}", key.id)),
+        ("POST", format!("/admin/api-keys/{}/restore", key.id)),
+        ("DELETE", format!("/admin/claude-accounts/{account}")),
+    ] {
+        assert_eq!(relay.admin(method, &target, &Value::Null).status, 200, "{target}");
+    }
+    let log = data(&relay, "/admin/logs")["lines"].to_string().replace("\\\"", "'");
+    for told in ["deleted API key 'somebody'", "restored API key 'somebody'", "deleted account 'first'"] {
+        assert!(log.contains(told), "{told} is not in {log}");
+    }
+}
+
+#[test]
 fn the_log_is_followed_live_and_from_where_a_reader_left() {
     let relay = Start::new().run();
     let mut stream = Events::open(&relay, "/admin/logs/stream?level=info&q=made%20api%20key");

@@ -212,7 +212,7 @@ test('a backup is made under a passphrase and brings everything back elsewhere',
   await restore('not the passphrase')
   await there.getByText('The passphrase is wrong or the file is damaged').waitFor()
   await restore(PASSPHRASE)
-  await there.getByText(/^1 keys and 1 accounts of/).waitFor()
+  await there.getByText(/^1 key and 1 account of/).waitFor()
   await there.getByRole('button', { name: 'Sign in' }).click()
   await eventually('the key works there', async () => (await other.send(key.apiKey).catch(() => null))?.status === 200)
   await there.getByLabel('Name', { exact: true }).fill(ADMIN.username)
@@ -279,14 +279,11 @@ test('a live Redis moves in with its progress in sight, also after the page was 
   const sample = page.getByLabel('One clear API key of the original')
   await sample.fill(`cr_${'0'.repeat(64)}`)
   await dry.click()
-
   await page.getByText('Failed', { exact: true }).waitFor()
   await sample.fill(redis.clear(7))
 
   await start.click()
   await page.getByRole('dialog').getByRole('button', { name: 'Move in' }).click()
-  await bar.waitFor()
-  await checkAccess(page, 'a migration that runs')
   await page.getByRole('button', { name: 'Cancel' }).click()
   await page.getByText('Cancelled', { exact: true }).waitFor()
   assert.equal(await keys(), 0, 'nothing was changed')
@@ -297,6 +294,7 @@ test('a live Redis moves in with its progress in sight, also after the page was 
   await shoot(page, 'move-running')
   await page.reload()
   await bar.waitFor()
+  await checkAccess(page, 'a migration that runs')
   await eventually('it goes on', async () => Number(await bar.getAttribute('aria-valuenow').catch(() => 100)) > 0)
   await page.getByText('Everything was written and checked.').waitFor({ timeout: 60_000 })
   const row = page.getByRole('row', { name: /API keys/ })
@@ -305,5 +303,43 @@ test('a live Redis moves in with its progress in sight, also after the page was 
   assert.equal((await own.send(redis.clear(19_999))).status, 200, 'the same key works')
   await page.reload()
   await row.waitFor()
+  await page.finish()
+})
+
+test('a Chinese page tells a migration and what is refused in Chinese', async (t) => {
+  const other = await startRelay(upstream)
+  t.after(() => other.stop())
+  const page = await openPage(browser, other, { locale: 'zh-CN', allow: [/400 .*restore/] })
+  await page.visit('/web/system/move')
+  const data = {
+    apiKeys: [{ id: 'k', name: 'k', isActive: 'true', tokenLimit: 'many', apiKey: 'a'.repeat(64) }],
+    claudeAccounts: [
+      { id: 'a', name: 'A', createdAt: '2026-01-01', isActive: 'true', accessToken: 'sk-ant-oat01-x', proxy: '{}' },
+      { id: 'b' },
+    ],
+  }
+  const move = async (source) => {
+    const buffer = Buffer.from(JSON.stringify(source))
+    await page.getByLabel('来源').selectOption({ label: 'JSON 导出文件' })
+    await page.getByLabel('导出文件').setInputFiles({ name: 'export.json', mimeType: 'application/json', buffer })
+    await page.getByLabel('原服务的 ENCRYPTION_KEY').fill(ENCRYPTION_KEY)
+    await page.getByRole('button', { name: '试运行' }).click()
+  }
+  await move({ metadata: { version: '3.0' }, data })
+  await page.getByText('导出文件须为原服务格式的 1.0 或 2.0 版本。').waitFor()
+  await move({ metadata: { version: '2.0' }, data })
+  await page.getByText('1 个密钥：有一项限额不是数字，在这里不设该限额。').waitFor()
+  await page.getByText('账户“A”已关闭，其代理无法使用：代理需要类型、主机和端口。').waitFor()
+  await page.getByText('跳过 1 项：残留记录，没有名称和创建时间').waitFor()
+  const report = await page.locator('li').allTextContents()
+  assert.deepEqual(report.filter((text) => /is|are|here/.test(text)), [])
+  await shoot(page, 'move-report-zh')
+
+  await page.visit('/web/system/backup')
+  await page.getByLabel('备份文件').setInputFiles({ name: 'x.backup', mimeType: '', buffer: Buffer.alloc(5000) })
+  await page.getByLabel('口令', { exact: true }).last().fill('anything')
+  await page.getByRole('button', { name: '恢复', exact: true }).click()
+  await page.getByRole('dialog').getByRole('button', { name: '恢复' }).click()
+  await page.getByText('该文件不是 claude-relay 的备份。').waitFor()
   await page.finish()
 })

@@ -23,6 +23,10 @@ describe('a refusal', () => {
     ])
     expect(errorKey(new TypeError('x'))).toBe('error.unexpected')
   })
+  it('of what is not there any more is told from an upstream’s', () => {
+    expect(errorKey(new ApiError(404, 'API key not found', null, 'Failed to get usage'))).toBe('error.gone')
+    expect(errorKey(new ApiError(404, 'model: claude-1'))).toBe('error.refused')
+  })
 })
 
 describe('a query', () => {

@@ -1,5 +1,6 @@
 /** The one place that speaks with the relay. The session is a cookie that scripts cannot read; no token passes through here. */
 
+import type { Told } from './composables/useTold'
 import { session } from './session'
 
 /** An answer that is a refusal, or none at all (`status` 0). */
@@ -10,6 +11,10 @@ export class ApiError extends Error {
     message: string,
     /** Seconds after which to try again, where the server said so. */
     readonly retryAfter: number | null = null,
+    /** The `error` of the relay's own refusals: a text that stays the same. */
+    readonly title = '',
+    /** The sentence, if it is one that has a name. */
+    readonly told: Told | null = null,
   ) {
     super(message)
   }
@@ -36,7 +41,11 @@ export function reason(body: unknown): string {
 async function readError(response: Response): Promise<ApiError> {
   const body: unknown = await response.json().catch(() => null)
   const after = Number(response.headers.get('retry-after'))
-  return new ApiError(response.status, reason(body), after > 0 ? after : null)
+  const text = reason(body)
+  const { error, code, values } = (body ?? {}) as { error?: unknown; code?: unknown; values?: Told['values'] }
+  const title = typeof error === 'string' ? error : ''
+  const told = typeof code === 'string' ? { code, values, text } : null
+  return new ApiError(response.status, text, after > 0 ? after : null, title, told)
 }
 
 /** Asks, and asks again after a sign-in when the session had ended: whatever was being done goes on. */
