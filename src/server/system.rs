@@ -144,7 +144,7 @@ fn checks(server: &Server, disk: Option<(u64, u64)>, now: i64) -> Vec<Check> {
     add("database", database(server), now);
     add("ledger", ledger(server.store.ledger_waiting()), now);
     add("disk", disk_check(disk), now);
-    add("accounts", accounts(server), now);
+    add("accounts", accounts(server, now), now);
     add("prices", prices(server, now), now);
     let jobs = server.jobs.0.lock().unwrap_or_else(PoisonError::into_inner);
     for (name, (is_ok, at_ms)) in jobs.iter() {
@@ -185,16 +185,23 @@ fn disk_check(disk: Option<(u64, u64)>) -> Found {
     found(state, "free", json!({ "bytes": free }), format!("{free_mb} MB free"))
 }
 
-fn accounts(server: &Server) -> Found {
+fn accounts(server: &Server, now: i64) -> Found {
     let accounts = server.store.accounts();
     let all = accounts.len();
     let usable = accounts.iter().filter(|account| account.is_usable()).count();
+    let is_resting = |seq| server.relay.standings().of(seq).is_resting(now);
+    let serving = accounts
+        .iter()
+        .filter(|one| one.is_usable() && one.schedulable && !one.is_expired(now) && !is_resting(one.seq))
+        .count();
     let state = match usable {
         0 => State::Error,
-        usable if usable < accounts.iter().filter(|account| account.is_active).count() => State::Warning,
+        usable if serving == 0 || usable < accounts.iter().filter(|account| account.is_active).count() => {
+            State::Warning
+        }
         _ => State::Ok,
     };
-    found(state, "usable", json!({ "usable": usable, "all": all }), format!("{usable} of {all} can serve"))
+    found(state, "usable", json!({ "usable": serving, "all": all }), format!("{serving} of {all} can serve now"))
 }
 
 fn prices(server: &Server, now: i64) -> Found {

@@ -194,7 +194,7 @@ fn the_system_says_how_it_is_and_no_secret() {
     assert_eq!((check(&system, "accounts"), &system["ledger"]["lines"]), (value!("ok"), &value!(1)));
     let accounts = system["checks"].as_array().unwrap().iter().find(|check| check["name"] == "accounts").unwrap();
     assert_eq!((&accounts["code"], &accounts["figures"]), (&value!("usable"), &value!({ "usable": 1, "all": 1 })));
-    assert_eq!(accounts["message"], "1 of 1 can serve");
+    assert_eq!(accounts["message"], "1 of 1 can serve now");
     assert_eq!(system["counts"], value!({ "keys": 2, "accounts": 1, "accountsUsable": 1 }));
     eventually("a background job has run", || check(&data(&relay, "/admin/system"), "job:prices") == "ok");
     let text = system.to_string();

@@ -158,9 +158,11 @@ for (const look of [looks[0], looks[1], looks[4]]) {
 for (const width of [1280, 360]) {
   test(`whatever can be used on a page is reached with the keyboard: ${width}`, async () => {
     const page = await openPage(browser, relay, { width })
-    for (const [what, path] of Object.entries(pages())) {
+    for (const [what, path] of Object.entries({ ...pages(), backup: '/web/system/backup', move: '/web/system/move' })) {
       await page.visit(path)
       await settled(page)
+      const closed = page.locator('main details:not([open]) > summary')
+      while ((await closed.count()) > 0) await closed.first().click()
       assert.deepEqual(await unreached(page), [], what)
     }
     await page.finish()

@@ -273,5 +273,7 @@ export async function checkWidth(page, what) {
 
 export async function shoot(page, name) {
   mkdirSync(shots, { recursive: true })
+  // What sticks to the window's edge would stand in the middle of a picture of the whole page.
+  await page.evaluate(() => scrollTo(0, 0))
   await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true })
 }

@@ -49,7 +49,7 @@ test('what the relay checks and does is told in the language of the page', async
   await page.visit('/web/system')
   const line = (name) => page.getByRole('listitem').filter({ hasText: name })
   await line('创建快照').getByText('已完成。').waitFor()
-  await line('账户').getByText('1 个中有 1 个可用。').waitFor()
+  await line('账户').getByText('1 个中现在有 1 个可用。').waitFor()
   await line('账本').getByText('没有待写入的记录。').waitFor()
   const health = page.locator('section').filter({ has: page.getByRole('heading', { name: '健康状况' }) })
   assert.doesNotMatch(await health.textContent(), /[a-z]{3}/i)

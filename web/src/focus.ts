@@ -42,6 +42,14 @@ export function focusPart(part: HTMLElement | null | undefined): void {
   part.focus({ preventScroll: true })
 }
 
+/** Gives the focus to what a dialog is about, rather than to its cross; a field that asks for it has it already. */
+export function enter(dialog: HTMLDialogElement | null): void {
+  if (!dialog || dialog.querySelector('[autofocus]')) return
+  const [, ...content] = dialog.querySelector('header')?.parentElement?.children ?? []
+  const heir = content.map((part) => first(part, USABLE)).find(Boolean)
+  heir?.focus()
+}
+
 function handOn({ path }: Place): void {
   const gone = path.findLast(({ element }) => !element.isConnected)
   const part = path.find(({ element }) => element.isConnected && element.matches(PARTS))?.element

@@ -106,6 +106,13 @@ export function instant(at: string | number | Date, locale: string, zone: string
   }).format(date)
 }
 
+/** An instant, to the second. */
+export function second(at: string | number | Date, locale: string, zone: string): string {
+  const date = new Date(at)
+  if (Number.isNaN(date.getTime())) return ''
+  return `${day(date, locale, zone)} ${time(date, locale, zone, true)}`
+}
+
 /** The time of day, with seconds where they matter. */
 export function time(at: string | number | Date, locale: string, zone: string, hasSeconds = false): string {
   return new Intl.DateTimeFormat(locale, {

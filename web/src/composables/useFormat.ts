@@ -17,6 +17,7 @@ export function useFormat() {
     latency: (milliseconds: number) => format.latency(milliseconds, at()),
     clock: format.clock,
     instant: (when: string | number | Date) => format.instant(when, at(), relayZone),
+    second: (when: string | number | Date) => format.second(when, at(), relayZone),
     time: (when: string | number | Date, hasSeconds = false) =>
       format.time(when, at(), relayZone, hasSeconds),
     day: (when: string | number | Date) => format.day(when, at(), relayZone),
