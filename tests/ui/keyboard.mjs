@@ -137,6 +137,8 @@ const works = {
 /** Takes the mouse from the pages of this browser. */
 export async function takeMouse(page) {
   Object.assign(Object.getPrototypeOf(page.locator('html')), works)
+  // So that choosers come here from the beginning, and not only from some time after they are waited for.
+  page.on('filechooser', () => undefined)
   await page.addInitScript(() => {
     addEventListener('pointerdown', () => console.error('a pointer was used'), true)
     addEventListener('focusin', ({ target }) => (window.lastFocus = target), true)
