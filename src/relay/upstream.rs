@@ -4,6 +4,7 @@ use super::names::{CachedNames, Names};
 use super::pooled::{self, PooledConnector};
 use super::watch::{ClientLeft, Departed, Watch, WatchConnector, under};
 use crate::claude::headers::Field;
+use crate::claude::limits::retry_at;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Proxy, Sensitive};
 use std::collections::VecDeque;
@@ -138,11 +139,11 @@ impl Opened {
         Ok(self.ahead.make_contiguous())
     }
 
-    /// Lets the answer say `retry-after` so many seconds, unless it already names a shorter wait.
-    pub(super) fn retry_after_at_most(&mut self, seconds: i64) {
-        let named = self.fields.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse::<i64>().ok());
-        if named.is_none_or(|named| named > seconds) {
-            self.fields.insert("retry-after", seconds.into());
+    /// Lets the answer say to come again at an instant (Unix milliseconds), unless it already names an earlier one.
+    pub(super) fn retry_at_the_latest(&mut self, until_ms: i64, now_ms: i64) {
+        let named = self.fields.get("retry-after").and_then(|value| retry_at(value.to_str().ok()?.trim(), now_ms));
+        if named.is_none_or(|named_ms| named_ms > until_ms) {
+            self.fields.insert("retry-after", (((until_ms - now_ms).max(0) + 999) / 1000).into());
         }
     }
 
