@@ -1,7 +1,7 @@
 //! What an account proves itself with, refreshed when its life ends.
 
 use super::standing::Standings;
-use super::upstream::{Call, Upstream};
+use super::upstream::{Call, TOKEN_ENDPOINT, Upstream};
 use crate::claude::oauth::{self, Denial};
 use crate::error::{Error, Kind, Result};
 use crate::model::time::now_ms;
@@ -295,7 +295,8 @@ fn granted(
         return Err(end(turn, account, refresh_token, message, store));
     }
     let body = oauth::refresh_request(refresh_token.expose());
-    let sent = upstream.exchange(&Call::json(token_url, &body, account.proxy.as_ref()), GRANT_BYTES_MAX);
+    let sent =
+        upstream.exchange(&Call::json(TOKEN_ENDPOINT, token_url, &body, account.proxy.as_ref()), GRANT_BYTES_MAX);
     // What stands before the endpoint may have lost its answer, too.
     if sent.is_in_doubt || sent.answer.as_ref().is_ok_and(|answer| answer.status >= 500) {
         turn.unanswered = Some(refresh_token.clone());

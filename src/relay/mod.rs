@@ -5,6 +5,7 @@ pub mod admit;
 mod affinity;
 mod budgets;
 mod credential;
+mod faults;
 mod flights;
 mod forward;
 mod meter;

@@ -285,7 +285,7 @@ impl Notices {
         let at_s = now_ms() / 1000;
         let body = hook.body(notice, at_s);
         let signature = hook.signature(&body, at_s);
-        let mut call = Call::json(hook.url.expose(), &body, None);
+        let mut call = Call::json("webhook", hook.url.expose(), &body, None);
         if let Some(signature) = signature {
             call = call.with("x-relay-signature", signature);
         }

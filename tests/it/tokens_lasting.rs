@@ -248,7 +248,7 @@ fn the_background_tells_of_a_lost_answer_and_of_its_end_and_a_dead_token_stops_a
         std::thread::sleep(Duration::from_millis(200));
     }
     let expected = |message: &str| format!("The tokens of account \"a\" were not refreshed: {message}");
-    let reset = "Connection reset by Claude API server";
+    let reset = "Connection reset by token endpoint server";
     eventually("both are told", || {
         let messages: Vec<String> = told(&hook).into_iter().map(|(_, message)| message).collect();
         messages == [expected(reset), expected(LOST)]
