@@ -523,3 +523,33 @@ fn a_client_that_leaves_during_a_wait_or_a_failure_ends_it() {
     assert_eq!(asked(&upstream), ["bad"], "nobody waits for the second one's answer");
     assert_eq!(account(&relay, "good")["inFlight"], 0);
 }
+
+#[test]
+fn an_account_whose_address_is_none_is_not_made_and_one_that_is_there_is_left_for_the_next() {
+    let good = Upstream::start(|_| json(200, &message("m", 1, 1)));
+    let relay = Start::new().upstream(&good).run();
+    let account = |url: &str| {
+        let account = value!({ "name": "bad", "kind": "api_key", "apiKey": "sk-bad", "priority": 1, "baseUrl": url });
+        relay.admin("POST", "/admin/claude-accounts", &account)
+    };
+    for url in ["http://{host}", "http://[::1", "http://host:99999", "http://host/a?b"] {
+        let refused = account(url);
+        let said = "Base URL must be an http or https URL without a query";
+        assert_eq!((refused.status, &refused.json()["message"]), (400, &value!(said)), "{url}");
+    }
+    assert_eq!(account("http://host").status, 200);
+    relay.add_api_key_account("good", "sk-good");
+    let key = relay.add_key("k");
+    // Kept before it was refused.
+    let db = rusqlite::Connection::open(relay.database()).unwrap();
+    db.execute("UPDATE accounts SET base_url = 'http://{host}' WHERE name = 'bad'", []).unwrap();
+    let relay = relay.kill_and_restart(Start::new().upstream(&good));
+    let answer = relay.message(&key, REQUEST);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let accounts = relay.admin("GET", "/admin/claude-accounts", &Value::Null).json();
+    assert_eq!(accounts["data"][0]["rest"]["message"], "The address of the Claude API is none");
+    // A query that no URL may hold is the client's.
+    let target = "/v1/messages?a=\u{7f}";
+    let refused = relay.post(target, &[("x-api-key", &key.clear), ("Content-Type", "application/json")], REQUEST);
+    assert_eq!(refused.status, 400, "{}", refused.text());
+}
