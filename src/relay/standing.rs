@@ -297,6 +297,15 @@ impl Standings {
         self.note(account, AccountEvent { status: status.map(i64::from), ..event });
     }
 
+    /// An admin has given an account another credential: what ends from now on is another end, to be told again.
+    pub fn signed_in(&self, account_seq: i64) {
+        if let Some(standing) = self.lock().accounts.get_mut(&account_seq) {
+            standing.refresh_told = RefreshTold::Nothing;
+            // Not back before it has served.
+            standing.down = standing.down.min(Down::Resting);
+        }
+    }
+
     /// Ends all rests of an account.
     pub fn wake(&self, account: &Account, now_ms: i64) {
         if let Some(standing) = self.lock().accounts.get_mut(&account.seq) {

@@ -300,3 +300,31 @@ fn a_test_tells_what_came_in_the_form_that_is_set() {
     let tried = test(&relay).json()["data"].clone();
     assert_eq!((&tried["ok"], &tried["message"]), (&value!(false), &value!("The webhook could not be reached")));
 }
+
+#[test]
+fn a_sign_in_that_ends_again_is_told_again() {
+    let hook = Upstream::start(|_| json(204, ""));
+    let upstream = Upstream::start(|request| match request.target.as_str() {
+        "/token" => json(400, r#"{"error":"invalid_grant"}"#),
+        _ => json(200, &message("m", 1, 1)),
+    });
+    let start = Start::new().upstream(&upstream).with("OAUTH_TOKEN_URL", &format!("http://{}/token", upstream.address));
+    let relay = start.run();
+    aim(&relay, &hook, &value!({}));
+    let tokens = |number: u32| {
+        let end = claude_relay::model::time::now_ms() + 3_600_000;
+        let pair = [format!("access-{number}"), format!("refresh-{number}")];
+        value!({ "name": "a", "claudeAiOauth": { "accessToken": pair[0], "refreshToken": pair[1], "expiresAt": end } })
+    };
+    let id = relay.add_account(&tokens(0))["id"].as_str().unwrap().to_owned();
+    let told = || named(&events(&hook), "account.refresh_failed").len();
+    for number in 1..=2 {
+        let refresh = || relay.admin("POST", &format!("/admin/claude-accounts/{id}/refresh"), &Value::Null).status;
+        assert_eq!((refresh(), refresh()), (400, 400));
+        eventually("it is told", || told() == number);
+        let signed_in = relay.admin("PUT", &format!("/admin/claude-accounts/{id}"), &tokens(number as u32));
+        assert_eq!(signed_in.status, 200);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(told(), 2);
+}
