@@ -122,13 +122,13 @@ impl Notices {
         let Reached { name, current, limit, ends_at_ms } = *reached;
         let told = ToldLimit { key_seq: key.seq, name, allowed: limit, ends_at_ms };
         let mut state = self.lock();
-        if !state.wants(Happening::BudgetReached) || state.limits.get(&(key.seq, name)) == Some(&told) {
+        if !state.wants(Happening::BudgetReached) || state.limits.get(&told.place()) == Some(&told) {
             return;
         }
         if state.limits.len() >= LIMITS_MAX {
             state.limits.clear();
         }
-        state.limits.insert((key.seq, name), told.clone());
+        state.limits.insert(told.place(), told.clone());
         drop(state);
         // From here on this is the only request that asks.
         match self.store.is_limit_told(&told) {
@@ -238,7 +238,9 @@ impl Notices {
     fn next(&self) -> Next {
         let mut state = self.lock();
         let Some(hook) = state.hook.clone() else {
-            state.waiting.clear();
+            for pending in std::mem::take(&mut state.waiting) {
+                state.forget(&pending);
+            }
             state.is_sending = false;
             return Next::Nothing;
         };
@@ -272,6 +274,7 @@ impl Notices {
         let tries = pending.tries + 1;
         let Some(pause) = PAUSES.get(pending.tries) else {
             state.figures.failed += 1;
+            state.forget(&pending);
             log::warn!("a notice of {event} was given up after {tries} tries: {}", tried.message);
             return;
         };
@@ -314,11 +317,18 @@ impl State {
         self.hook.as_ref().is_some_and(|hook| hook.wants(event))
     }
 
+    /// A notice is not sent: the limit that it tells of was not told.
+    fn forget(&mut self, pending: &Pending) {
+        if let Some(limit) = pending.limit.as_ref().filter(|limit| self.limits.get(&limit.place()) == Some(limit)) {
+            self.limits.remove(&limit.place());
+        }
+    }
+
     fn push(&mut self, pending: Pending) {
         if self.waiting.len() >= WAITING_MAX {
             let oldest = self.waiting.iter().enumerate().min_by_key(|(_, pending)| pending.notice.at_ms);
-            if let Some(at) = oldest.map(|(at, _)| at) {
-                self.waiting.remove(at);
+            if let Some(dropped) = oldest.map(|(at, _)| at).and_then(|at| self.waiting.remove(at)) {
+                self.forget(&dropped);
             }
             self.figures.dropped += 1;
         }

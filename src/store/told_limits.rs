@@ -17,6 +17,13 @@ pub struct ToldLimit {
     pub ends_at_ms: Option<i64>,
 }
 
+impl ToldLimit {
+    /// What there is one entry of: the key and the limit's name.
+    pub fn place(&self) -> (i64, &'static str) {
+        (self.key_seq, self.name)
+    }
+}
+
 impl Store {
     /// Whether this was told.
     ///

@@ -328,3 +328,23 @@ fn a_sign_in_that_ends_again_is_told_again() {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(told(), 2);
 }
+
+#[test]
+fn a_limit_whose_notice_was_dropped_is_told_again() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let up = Arc::clone(&is_up);
+    let hook = Upstream::start(move |_| json(if up.load(Ordering::Relaxed) { 204 } else { 500 }, ""));
+    let upstream = upstream(&Arc::new(AtomicU16::new(200)), "claude-sonnet-4-5");
+    let (relay, _) = Relay::with_upstream(&upstream);
+    aim(&relay, &hook, &value!({}));
+    let poor = relay.add_key_with(&value!({ "name": "poor", "totalCostLimit": 1 }));
+    assert_eq!([relay.message(&poor, REQUEST).status, relay.message(&poor, REQUEST).status], [200, 429]);
+    eventually("it was not taken", || figures(&relay)["lastError"] == "The webhook answered with status 500");
+    // Away, and later back.
+    assert_eq!(relay.admin("PUT", "/admin/settings", &value!({ "webhook": null })).status, 200);
+    eventually("nothing waits", || figures(&relay)["waiting"] == 0);
+    is_up.store(true, Ordering::Relaxed);
+    aim(&relay, &hook, &value!({}));
+    assert_eq!(relay.message(&poor, REQUEST).status, 429);
+    eventually("it is told", || figures(&relay)["sent"] == 1);
+}
