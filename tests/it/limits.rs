@@ -260,3 +260,18 @@ fn a_family_behind_one_address_is_not_limited_unless_that_is_asked_for() {
         assert_eq!(last, expected, "{mode}");
     }
 }
+
+#[test]
+fn the_longest_window_there_can_be_never_ends_and_breaks_no_list() {
+    let upstream = Upstream::start(|_| json(200, &message("m", 1, 1)));
+    let (relay, _) = Relay::with_upstream(&upstream);
+    let key = relay
+        .add_key_with(&value!({ "name": "k", "rateLimitWindow": 9_007_199_254_740_991_i64, "rateLimitRequests": 1 }));
+    assert_eq!([relay.message(&key, REQUEST).status, relay.message(&key, REQUEST).status], [200, 429]);
+    let list = relay.admin("GET", "/admin/api-keys", &Value::Null);
+    assert_eq!(list.status, 200, "{}", list.text());
+    let limit = value!({ "limit": 1, "used": 1, "remaining": 0, "resetAt": null });
+    assert_eq!(list.json()["data"][1]["limits"]["rateLimitRequests"], limit);
+    let usage = relay.get("/api/v1/usage", &[("x-api-key", &key.clear)]).json();
+    assert_eq!(usage["limits"]["rateLimitRequests"], limit);
+}
