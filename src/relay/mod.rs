@@ -143,6 +143,7 @@ impl Relay {
     pub fn admit(&self, ask: &Ask<'_>) -> std::result::Result<Caller, Refused> {
         let admitted = self.gate.admit(&self.store, ask);
         if let Some(reached) = admitted.as_ref().err().and_then(Reached::of)
+            && self.notices.tells_of_limits()
             && let Ok(key) = admit::identify(&self.store, &self.settings.api_key_prefix, ask.clear)
         {
             self.notices.limit_reached(&key, &reached);

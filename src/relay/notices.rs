@@ -117,9 +117,14 @@ impl Notices {
         Some(self.send(&hook, notice))
     }
 
-    /// A key was refused because a limit in money is reached. Told once a key, limit and span, also over a restart.
+    /// Whether anybody is told of limits that are reached.
+    pub(super) fn tells_of_limits(&self) -> bool {
+        self.lock().wants(Happening::BudgetReached)
+    }
+
+    /// A key was refused because a limit is reached. Told once a key, limit and span, also over a restart.
     pub(super) fn limit_reached(self: &Arc<Self>, key: &ApiKey, reached: &Reached) {
-        let Reached { name, current, limit, ends_at_ms } = *reached;
+        let Reached { name, counted, current, limit, ends_at_ms } = *reached;
         let told = ToldLimit { key_seq: key.seq, name, allowed: limit, ends_at_ms };
         let mut state = self.lock();
         if !state.wants(Happening::BudgetReached) || state.limits.get(&told.place()) == Some(&told) {
@@ -136,7 +141,14 @@ impl Notices {
             Ok(false) => {}
             Err(error) => log::warn!("whether a reached limit was told is not known, it is told: {error}"),
         }
-        let (used, allowed) = (cost::dollars_text(current), cost::dollars_text(limit));
+        let (used, allowed, sentence) = match counted {
+            None => {
+                let (used, allowed) = (cost::dollars_text(current), cost::dollars_text(limit));
+                let sentence = format!("its {name} limit: {used} of {allowed}");
+                (json!(cost::dollars(current)), json!(cost::dollars(limit)), sentence)
+            }
+            Some(what) => (json!(current), json!(limit), format!("its window limit of {what}: {current} of {limit}")),
+        };
         let notice = Notice {
             event: Happening::BudgetReached,
             at_ms: now_ms(),
@@ -144,10 +156,9 @@ impl Notices {
             key: Some((key.id.clone(), key.name.clone())),
             model: None,
             details: json!({
-                "limit": name, "used": cost::dollars(current), "allowed": cost::dollars(limit),
-                "resetAt": ends_at_ms.map(iso),
+                "limit": name, "used": used, "allowed": allowed, "resetAt": ends_at_ms.map(iso),
             }),
-            message: format!("Key {:?} has reached its {name} limit: {used} of {allowed}", key.name),
+            message: format!("Key {:?} has reached {sentence}", key.name),
         };
         self.raise(notice, Some(told));
     }
@@ -336,9 +347,11 @@ impl State {
     }
 }
 
-/// A limit in money that a key has reached, pico-dollars.
+/// A limit that a key has reached: pico-dollars, or a count.
 pub(super) struct Reached {
     name: &'static str,
+    /// What is counted, where that is no money.
+    counted: Option<&'static str>,
     current: i64,
     limit: i64,
     /// When a new span begins, Unix milliseconds; `None` = never.
@@ -346,9 +359,9 @@ pub(super) struct Reached {
 }
 
 impl Reached {
-    /// The limit that a request was refused for, if that was one in money.
+    /// The limit that a request was refused for, if it was one of a span of time.
     pub(super) fn of(refused: &Refused) -> Option<Reached> {
-        match *refused {
+        let (name, counted, current, limit, ends_at_ms) = match *refused {
             Refused::Budget { budget, current, limit, ends_at_ms } => {
                 let name = match budget {
                     Budget::Daily => "daily",
@@ -356,13 +369,18 @@ impl Reached {
                     Budget::Monthly => "monthly",
                     Budget::Total => "total",
                 };
-                Some(Reached { name, current, limit, ends_at_ms })
+                (name, None, current, limit, ends_at_ms)
             }
-            Refused::WindowCost { current, limit, reset_at_ms } => {
-                Some(Reached { name: "window", current, limit, ends_at_ms: Some(reset_at_ms) })
+            Refused::WindowCost { current, limit, reset_at_ms } => ("window", None, current, limit, Some(reset_at_ms)),
+            Refused::Requests { current, limit, reset_at_ms, .. } => {
+                ("window_requests", Some("requests"), current, limit, Some(reset_at_ms))
             }
-            _ => None,
-        }
+            Refused::Tokens { current, limit, reset_at_ms, .. } => {
+                ("window_tokens", Some("tokens"), current, limit, Some(reset_at_ms))
+            }
+            _ => return None,
+        };
+        Some(Reached { name, counted, current, limit, ends_at_ms })
     }
 }
 

@@ -11,7 +11,7 @@ pub struct ToldLimit {
     pub key_seq: i64,
     /// Which limit.
     pub name: &'static str,
-    /// What it allows, pico-dollars.
+    /// What it allows: pico-dollars, or a count.
     pub allowed: i64,
     /// The end of the span that it was reached in, Unix milliseconds; `None` = none.
     pub ends_at_ms: Option<i64>,

@@ -138,6 +138,8 @@ fn a_limit_that_was_told_of_is_told_again_when_its_span_is_over_and_not_when_the
         ("daily", value!({ "name": "daily", "dailyCostLimit": 1 })),
         ("total", value!({ "name": "total", "totalCostLimit": 1 })),
         ("window", value!({ "name": "window", "rateLimitWindow": 60, "tokenLimit": 0, "rateLimitCost": 1 })),
+        ("window_requests", value!({ "name": "requests", "rateLimitWindow": 60, "rateLimitRequests": 1 })),
+        ("window_tokens", value!({ "name": "tokens", "rateLimitWindow": 60, "tokenLimit": 5 })),
     ];
     let keys = limits.map(|(name, body)| (name, relay.add_key_with(&body)));
     let told = |hook: &Upstream| {
@@ -154,8 +156,11 @@ fn a_limit_that_was_told_of_is_told_again_when_its_span_is_over_and_not_when_the
             assert_eq!(relay.message(key, REQUEST).status, 429, "{name}");
         }
     }
-    eventually("all are told", || figures(&relay)["sent"] == 3);
-    assert_eq!(told(&hook), ["daily", "total", "window"]);
+    eventually("all are told", || figures(&relay)["sent"] == 5);
+    assert_eq!(told(&hook), ["daily", "total", "window", "window_requests", "window_tokens"]);
+    let tokens = events(&hook).into_iter().find(|event| event["details"]["limit"] == "window_tokens").unwrap();
+    assert_eq!((&tokens["details"]["used"], &tokens["details"]["allowed"]), (&value!(1_000_071), &value!(5)));
+    assert_eq!(tokens["message"], "Key \"tokens\" has reached its window limit of tokens: 1000071 of 5");
     let window = events(&hook).into_iter().find(|event| event["details"]["limit"] == "window").unwrap();
     assert_eq!((&window["key"]["name"], &window["details"]["allowed"]), (&value!("window"), &value!(1.0)));
     assert!(window["details"]["resetAt"].is_string() && window["details"]["used"].as_f64().unwrap() > 3.0);
@@ -166,8 +171,8 @@ fn a_limit_that_was_told_of_is_told_again_when_its_span_is_over_and_not_when_the
         assert_eq!(relay.message(key, REQUEST).status, 429, "{name}");
     }
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(told(&hook).len(), 3, "nothing is told twice");
-    assert_eq!(relay.count("SELECT count(*) FROM told_limits"), 3);
+    assert_eq!(told(&hook).len(), 5, "nothing is told twice");
+    assert_eq!(relay.count("SELECT count(*) FROM told_limits"), 5);
 
     // As if a day had gone by.
     let db = rusqlite::Connection::open(relay.database()).unwrap();
@@ -178,8 +183,10 @@ fn a_limit_that_was_told_of_is_told_again_when_its_span_is_over_and_not_when_the
     for (name, key) in &keys {
         assert_eq!(relay.message(key, REQUEST).status, 429, "{name}");
     }
-    eventually("a new day's is told", || figures(&relay)["sent"] == 2);
-    assert_eq!(told(&hook), ["daily", "daily", "total", "window", "window"]);
+    eventually("a new day's is told", || figures(&relay)["sent"] == 4);
+    let twice = ["daily", "window", "window_requests", "window_tokens"].iter();
+    assert!(twice.clone().all(|name| told(&hook).iter().filter(|told| told == name).count() == 2), "{:?}", told(&hook));
+    assert_eq!(told(&hook).len(), 9);
 }
 
 #[test]
