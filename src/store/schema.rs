@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/0010_settings.sql"),
     include_str!("../../schema/0011_told_limits.sql"),
     include_str!("../../schema/0012_unlisted_requests.sql"),
+    include_str!("../../schema/0013_refresh_in_doubt.sql"),
 ];
 
 /// The newest schema that this program knows.
