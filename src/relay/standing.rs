@@ -289,9 +289,11 @@ impl Standings {
     }
 
     fn stop(&self, account: &Account, message: &str, status: Option<u16>, now_ms: i64) {
-        log::error!("account {:?} is stopped until an admin acts: {message}", account.name);
-        if let Err(error) = self.store.stop_account(&account.id, message) {
-            log::error!("account {:?} could not be stopped: {error}", account.name);
+        match self.store.stop_account(&account.id, message) {
+            Ok(true) => log::error!("account {:?} is stopped until an admin acts: {message}", account.name),
+            // Of many requests that find it so, the first has stopped it.
+            Ok(false) => return,
+            Err(error) => log::error!("account {:?} could not be stopped ({message}): {error}", account.name),
         }
         let event = AccountEvent::new(now_ms, "stopped", message);
         self.note(account, AccountEvent { status: status.map(i64::from), ..event });

@@ -190,14 +190,17 @@ impl Store {
         self.reload_roster(&db)
     }
 
-    /// Stops an account until an admin acts.
+    /// Stops an account until an admin acts. `false` says that it is stopped already, or no more.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn stop_account(&self, id: &str, message: &str) -> Result<()> {
+    pub fn stop_account(&self, id: &str, message: &str) -> Result<bool> {
         let db = self.write();
-        db.execute("UPDATE accounts SET status = 'error', error_message = ?2 WHERE id = ?1", [id, message])?;
-        self.reload_roster(&db)
+        let sql = "UPDATE accounts SET status = 'error', error_message = ?2 WHERE id = ?1 AND status <> 'error'";
+        if db.execute(sql, [id, message])? == 0 {
+            return Ok(false);
+        }
+        self.reload_roster(&db).map(|()| true)
     }
 
     /// Ends such a stop: the account is tried again.

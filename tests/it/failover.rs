@@ -553,3 +553,31 @@ fn an_account_whose_address_is_none_is_not_made_and_one_that_is_there_is_left_fo
     let refused = relay.post(target, &[("x-api-key", &key.clear), ("Content-Type", "application/json")], REQUEST);
     assert_eq!(refused.status, 400, "{}", refused.text());
 }
+
+#[test]
+fn many_who_find_an_account_stopped_at_once_stop_it_once() {
+    let (here, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, opened) = (Arc::clone(&here), Arc::clone(&gate));
+    let upstream = Upstream::start(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let body = r#"{"type":"error","error":{"type":"invalid_request_error","message":"This organization has been disabled."}}"#;
+        let mut steps = vec![Step::Gate(Arc::clone(&opened))];
+        steps.extend(json(400, body));
+        steps
+    });
+    let (relay, key) = Relay::with_upstream(&upstream);
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| assert_ne!(relay.message(&key, REQUEST).status, 200));
+        }
+        eventually("all are on their way", || here.load(Ordering::Relaxed) == 12);
+        gate.store(true, Ordering::Relaxed);
+    });
+    let account = relay.admin("GET", "/admin/claude-accounts", &Value::Null).json()["data"][0].clone();
+    assert_eq!(account["status"], "error");
+    let target = format!("/admin/claude-accounts/{}/events", account["id"].as_str().unwrap());
+    let events = || relay.admin("GET", &target, &Value::Null).json()["data"].as_array().unwrap().clone();
+    eventually("the stop is in the history", || !events().is_empty());
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(events().len(), 1, "{:?}", events());
+}
