@@ -135,7 +135,8 @@ impl<'a> Course<'a> {
             return Ok(Err(Nobody::default()));
         }
         loop {
-            if (self.request.departed)() {
+            // What has begun may go on for its bill; nothing is begun for a client that has left.
+            if (self.request.left)() || (self.request.departed)() {
                 return Err(Error::new(Kind::ClientGone, "The client has left"));
             }
             let accounts = relay.store.accounts();

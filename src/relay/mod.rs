@@ -94,8 +94,10 @@ pub struct Request<'a> {
     pub user_id: Option<&'a str>,
     /// Its place in the list of those that run; what the ledger will say of it.
     pub flight: Boarded,
-    /// Answers whether the client has left.
+    /// Answers whether the client has left and its bill is not waited for, or not any longer.
     pub departed: Departed,
+    /// Answers whether the client has left: then nobody is asked any more.
+    pub left: Departed,
 }
 
 /// The main path's state.

@@ -92,6 +92,7 @@ fn open(
         user_id: shallow.user_id.as_deref(),
         flight: boarded,
         departed: departed(server, exchange, Some(&flight)),
+        left: departed(server, exchange, None),
     };
     // The body lives until the answer has begun, not for its length.
     let answered = server.relay.relay(caller, request).map_err(|unserved| match flight.is_ended() {
