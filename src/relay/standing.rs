@@ -289,9 +289,9 @@ impl Standings {
     }
 
     fn stop(&self, account: &Account, message: &str, status: Option<u16>, now_ms: i64) {
-        match self.store.stop_account(&account.id, message) {
+        match self.store.stop_account(account, message) {
             Ok(true) => log::error!("account {:?} is stopped until an admin acts: {message}", account.name),
-            // Of many requests that find it so, the first has stopped it.
+            // Of many requests that find it so, the first has stopped it; a late one says nothing of a new credential.
             Ok(false) => return,
             Err(error) => log::error!("account {:?} could not be stopped ({message}): {error}", account.name),
         }

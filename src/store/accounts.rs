@@ -190,14 +190,19 @@ impl Store {
         self.reload_roster(&db)
     }
 
-    /// Stops an account until an admin acts. `false` says that it is stopped already, or no more.
+    /// Stops an account, as it was when its upstream gave it up, until an admin acts. `false` says that it is stopped already,
+    /// is no more, or has another credential by now.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn stop_account(&self, id: &str, message: &str) -> Result<bool> {
+    pub fn stop_account(&self, account: &Account, message: &str) -> Result<bool> {
         let db = self.write();
+        let is_same = |now: &Account| now.api_key == account.api_key && now.access_token == account.access_token;
+        if !self.account_by_id(&account.id).is_some_and(|now| is_same(&now)) {
+            return Ok(false);
+        }
         let sql = "UPDATE accounts SET status = 'error', error_message = ?2 WHERE id = ?1 AND status <> 'error'";
-        if db.execute(sql, [id, message])? == 0 {
+        if db.execute(sql, [&account.id, message])? == 0 {
             return Ok(false);
         }
         self.reload_roster(&db).map(|()| true)

@@ -581,3 +581,29 @@ fn many_who_find_an_account_stopped_at_once_stop_it_once() {
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(events().len(), 1, "{:?}", events());
 }
+
+#[test]
+fn a_late_answer_to_an_old_credential_does_not_stop_the_new_one() {
+    let gate = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&gate);
+    let upstream = Upstream::start(move |request| {
+        if request.field("x-api-key") == Some("sk-new") {
+            return json(200, &message("m", 1, 1));
+        }
+        let body = r#"{"type":"error","error":{"type":"invalid_request_error","message":"This organization has been disabled."}}"#;
+        let mut steps = vec![Step::Gate(Arc::clone(&opened))];
+        steps.extend(json(400, body));
+        steps
+    });
+    let relay = Start::new().upstream(&upstream).run();
+    let id = relay.add_api_key_account("a", "sk-old");
+    let key = relay.add_key("k");
+    std::thread::scope(|scope| {
+        scope.spawn(|| relay.message(&key, REQUEST));
+        eventually("it is on its way", || !upstream.received().is_empty());
+        let renewed = relay.admin("PUT", &format!("/admin/claude-accounts/{id}"), &value!({ "apiKey": "sk-new" }));
+        assert_eq!(renewed.status, 200);
+        gate.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+}
