@@ -155,8 +155,8 @@ impl RateLimits {
     }
 }
 
-/// `retry-after`: seconds, or a date.
-fn retry_at(value: &str, now_ms: i64) -> Option<i64> {
+/// When `retry-after` says to come again, Unix milliseconds: it holds seconds, or a date.
+pub fn retry_at(value: &str, now_ms: i64) -> Option<i64> {
     if let Ok(seconds) = value.parse::<f64>() {
         let is_wait = seconds.is_finite() && seconds >= 0.0 && seconds <= (END_MAX_MS / 1000) as f64;
         return is_wait.then(|| now_ms + (seconds * 1000.0).ceil() as i64);
@@ -224,6 +224,9 @@ mod tests {
         assert_eq!(read(&[("retry-after", "1.5")]).retry_at_ms, Some(NOW + 1500));
         let date = read(&[("retry-after", "Tue, 14 Nov 2023 22:14:00 GMT")]);
         assert_eq!(date.retry_at_ms, Some(1_700_000_040_000));
+        for old in ["Tuesday, 14-Nov-23 22:14:00 GMT", "Tue Nov 14 22:14:00 2023"] {
+            assert_eq!(read(&[("retry-after", old)]).retry_at_ms, Some(1_700_000_040_000), "{old}");
+        }
         let limits = RateLimits::read([("retry-after", &b"\xff"[..])].into_iter(), NOW);
         assert_eq!(limits, RateLimits::default());
     }

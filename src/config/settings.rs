@@ -5,6 +5,7 @@ use super::Config;
 use crate::model::Sensitive;
 use crate::model::moved::whole;
 use crate::model::notice::{Happening, Preset};
+use crate::model::url::is_authority;
 use jiff::tz::TimeZone;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -221,23 +222,13 @@ fn token(text: &str) -> Result<String, String> {
     if is_token { Ok(text.to_owned()) } else { Err("a header value without blanks".into()) }
 }
 
-/// No user name and password: it would be logged with them. The rest of a URL is judged by the client that uses it.
+/// The rest of a URL, behind its server, is judged by the client that uses it.
 fn url(text: &str) -> Result<String, String> {
     let wrong = || "an http:// or https:// URL with a host".to_owned();
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or_else(wrong)?;
     let is_clean = rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let (host, port) = match authority.rsplit_once(':') {
-        // The colons of an IPv6 address stand in brackets.
-        Some((host, port)) if !port.contains(']') => (host, port),
-        _ => (authority, "443"),
-    };
-    let is_host = !host.is_empty() && !host.contains('@') && host.contains(':') == host.starts_with('[');
-    if is_clean && is_host && port.parse::<u16>().is_ok_and(|port| port != 0) {
-        Ok(text.to_owned())
-    } else {
-        Err(wrong())
-    }
+    if is_clean && is_authority(authority) { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
 /// The levels of this program and of the original's log library, which has some in between.

@@ -9,7 +9,7 @@ use crate::model::proxy::BadProxy;
 use crate::model::remarks::{Failure, Note, Reason};
 use crate::model::secret::Cipher;
 use crate::model::time::parse;
-use crate::model::{AccountKind, AccountType, Proxy, Sensitive};
+use crate::model::{AccountKind, AccountType, Proxy, Sensitive, url};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -287,10 +287,7 @@ fn proxy(fields: &Fields) -> (Option<Proxy>, Option<BadProxy>) {
 /// A Console account's address without the path of the one route and its query, which some admins wrote with it.
 fn base_url(text: &str) -> Option<String> {
     let text = text.split('?').next().unwrap_or_default().trim().trim_end_matches('/');
-    let text = text.strip_suffix("/v1/messages").unwrap_or(text).trim_end_matches('/');
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
-    let is_clean = rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"#@".contains(&byte));
-    (is_clean && !rest.is_empty() && !rest.starts_with('/')).then(|| text.to_owned())
+    url::base(text.strip_suffix("/v1/messages").unwrap_or(text))
 }
 
 /// The models that an upstream calls otherwise, and whether the original's list said which ones an account may be asked for.

@@ -105,6 +105,7 @@ impl Intake {
     /// Takes a key. One without a hash, in the end, is kept as a deleted one, for its bill.
     pub(super) fn key(&mut self, id: &str, fields: &Fields) -> Result<()> {
         if id.is_empty() || fields.is_empty() {
+            self.tally.of(Kind::ApiKeys).read += 1;
             self.tally.skip(Kind::ApiKeys, Reason::NoKey, id);
             return Ok(());
         }
@@ -206,7 +207,7 @@ impl Intake {
         }
         self.tally.encryption_key_proven = is_proven;
         let (keys, sums) = self.spool.counts()?;
-        self.tally.of(Kind::ApiKeys).read = keys;
+        self.tally.of(Kind::ApiKeys).read += keys;
         self.tally.of(Kind::Usage).read = sums + self.tally.of(Kind::Usage).skipped;
         if !is_proven && keys > 0 {
             self.tally.note(&Note::Unproven);

@@ -127,7 +127,7 @@ fn later(fields: &Fields, changes: &mut Vec<Change>) -> LaterKey {
     let activated_at_ms = fields.instant("activatedAt");
     // Once such a life has begun, its end stands in `expiresAt`, where an admin may have moved it.
     let is_begun = fields.is_true("isActivated") && !fields.text("expiresAt").is_empty();
-    let end_ms = activated_at_ms.map(|start| start + activation_days * DAY_MS);
+    let end_ms = activated_at_ms.map(|start| start.saturating_add(activation_days * DAY_MS));
     let is_moved = is_begun && (end_ms.is_none() || end_ms != date::parse(fields.text("expiresAt")));
     let is_activated_by_use = fields.text("expirationMode") == "activation" && !is_moved;
     if is_in_hours && is_activated_by_use {

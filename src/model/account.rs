@@ -87,6 +87,8 @@ pub struct Account {
     pub access_token: Option<Sensitive>,
     /// Single-use refresh token (RFC 6749 section 6).
     pub refresh_token: Option<Sensitive>,
+    /// Whether the refresh token was sent and not answered: it may be spent.
+    pub refresh_in_doubt: bool,
     /// API key of the Console.
     pub api_key: Option<Sensitive>,
     /// End of the access token's life, Unix milliseconds.

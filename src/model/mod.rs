@@ -14,6 +14,7 @@ pub mod rest;
 pub mod secret;
 pub mod tally;
 pub mod time;
+pub mod url;
 pub mod vault;
 
 pub use account::{Account, AccountKind, AccountType};

@@ -19,7 +19,7 @@ pub enum Happening {
     AccountRecovered,
     /// Its tokens were not refreshed.
     RefreshFailed,
-    /// A key has spent a budget.
+    /// A key has spent a budget, or used its window up.
     BudgetReached,
     /// A model was used that has no price.
     ModelUnpriced,

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::fmt::{rfc2822, strtime};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use jiff::tz::TimeZone;
@@ -43,9 +44,14 @@ pub fn parse(text: &str) -> Option<i64> {
     None
 }
 
-/// Reads an instant as HTTP writes it (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Reads an instant as HTTP writes it, in the three forms that every recipient must take (RFC 9110 section 5.6.7):
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, and the two of old, `Sunday, 06-Nov-94 08:49:37 GMT` and `Sun Nov  6 08:49:37 1994`. A
+/// year of two digits is one from 1969 to 2068.
 pub fn parse_http_date(text: &str) -> Option<i64> {
-    jiff::fmt::rfc2822::parse(text).ok().map(|at| at.timestamp().as_millisecond())
+    let old = |form: &str| TimeZone::UTC.to_timestamp(strtime::parse(form, text).ok()?.to_datetime().ok()?).ok();
+    let at = rfc2822::parse(text).ok().map(|at| at.timestamp());
+    let at = at.or_else(|| old("%A, %d-%b-%y %H:%M:%S GMT")).or_else(|| old("%a %b %e %H:%M:%S %Y"))?;
+    Some(at.as_millisecond())
 }
 
 /// The buckets of one instant in one time zone.
@@ -199,6 +205,18 @@ mod tests {
             assert_eq!(parse(text), expected, "{text}");
         }
         assert_eq!(iso(1_795_392_668_235), "2026-11-23T00:11:08.235Z");
+    }
+
+    #[test]
+    fn dates_of_http_are_read_in_all_three_forms() {
+        for text in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(parse_http_date(text).map(iso).as_deref(), Some("1994-11-06T08:49:37.000Z"), "{text}");
+        }
+        let later = ["Sunday, 29-Nov-26 16:00:00 GMT", "Sun Nov 29 16:00:00 2026"];
+        assert!(later.iter().all(|text| parse_http_date(text).map(iso).as_deref() == Some("2026-11-29T16:00:00.000Z")));
+        for text in ["", "120", "Sun, 06-Nov-94", "Sunday, 06-Nov-94 08:49:37", "Sun Nov 31 08:49:37 1994", "soon"] {
+            assert_eq!(parse_http_date(text), None, "{text}");
+        }
     }
 
     #[test]

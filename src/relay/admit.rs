@@ -97,6 +97,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// When the window began that the request counts in, Unix milliseconds; `None` if it counts in none.
+    pub fn window_start_ms(&self) -> Option<i64> {
+        self.counted.as_ref().map(|counted| counted.start_ms)
+    }
+
     /// Gives the permit back. Done before the last bytes of an answer go out: a client that has them may call again at
     /// once, and must find its place free.
     pub(super) fn leave(&mut self) {

@@ -1,7 +1,7 @@
 //! What an account proves itself with, refreshed when its life ends.
 
 use super::standing::Standings;
-use super::upstream::{Call, Upstream};
+use super::upstream::{Call, TOKEN_ENDPOINT, Upstream};
 use crate::claude::oauth::{self, Denial};
 use crate::error::{Error, Kind, Result};
 use crate::model::time::now_ms;
@@ -44,9 +44,6 @@ struct Turn {
     failures: u32,
     /// A pair that was granted and could not yet be kept, with the refresh token that was spent for it.
     unsaved: Option<(Sensitive, TokenPair)>,
-    /// A refresh token that was sent and not answered: it may be spent. It is sent again all the same, because some endpoints
-    /// take it again, and the others say that they do not.
-    unanswered: Option<Sensitive>,
     /// A refresh token that was refused for good while the access token lived on. It is not sent again.
     refused: Option<Sensitive>,
 }
@@ -289,16 +286,21 @@ fn granted(
     if let Some(kept) = turn.unsaved.take().filter(|(spent, _)| spent == refresh_token) {
         return Ok(kept);
     }
-    let is_lost = |turn: &Turn| turn.unanswered.as_ref() == Some(refresh_token) || account.error_message == LOST;
+    let mut is_in_doubt = account.refresh_in_doubt;
+    let refusal = |is_in_doubt: bool| if is_in_doubt { LOST } else { REFUSED };
     if turn.refused.as_ref() == Some(refresh_token) {
-        let message = if is_lost(turn) { LOST } else { REFUSED };
-        return Err(end(turn, account, refresh_token, message, store));
+        return Err(end(turn, account, refresh_token, refusal(is_in_doubt), store));
     }
+    // One that may be spent is sent again all the same: some endpoints take it again, and the others say that they do not.
     let body = oauth::refresh_request(refresh_token.expose());
-    let sent = upstream.exchange(&Call::json(token_url, &body, account.proxy.as_ref()), GRANT_BYTES_MAX);
+    let call = Call::json(TOKEN_ENDPOINT, token_url, &body, account.proxy.as_ref());
+    let sent = upstream.exchange(&call, GRANT_BYTES_MAX);
     // What stands before the endpoint may have lost its answer, too.
     if sent.is_in_doubt || sent.answer.as_ref().is_ok_and(|answer| answer.status >= 500) {
-        turn.unanswered = Some(refresh_token.clone());
+        is_in_doubt = true;
+        if let Err(error) = store.doubt_refresh(&account.id, refresh_token) {
+            log::warn!("account {:?} may have lost its refresh token, which could not be noted: {error}", account.name);
+        }
     }
     let answer = sent.answer?;
     match oauth::read_grant(answer.status, &answer.body) {
@@ -311,10 +313,7 @@ fn granted(
             };
             Ok((refresh_token.clone(), pair))
         }
-        Err(Denial::InvalidGrant) => {
-            let message = if is_lost(turn) { LOST } else { REFUSED };
-            Err(end(turn, account, refresh_token, message, store))
-        }
+        Err(Denial::InvalidGrant) => Err(end(turn, account, refresh_token, refusal(is_in_doubt), store)),
         Err(Denial::Other(reason)) => Err(Error::new(Kind::Upstream, format!("Token refresh failed: {reason}"))),
     }
 }

@@ -135,7 +135,8 @@ impl<'a> Course<'a> {
             return Ok(Err(Nobody::default()));
         }
         loop {
-            if (self.request.departed)() {
+            // What has begun may go on for its bill; nothing is begun for a client that has left.
+            if (self.request.left)() || (self.request.departed)() {
                 return Err(Error::new(Kind::ClientGone, "The client has left"));
             }
             let accounts = relay.store.accounts();
@@ -325,7 +326,7 @@ impl<'a> Course<'a> {
         match (self.kept.take(), nobody.until_ms) {
             // All are used up: the upstream's own words, and the first end of all.
             (Some((mut opened, chosen)), Some(until_ms)) if opened.status == 429 => {
-                opened.retry_after_at_most(((until_ms - now_ms()).max(0) + 999) / 1000);
+                opened.retry_at_the_latest(until_ms, now_ms());
                 Ok(self.served(opened, chosen))
             }
             (Some((opened, chosen)), _) => Ok(self.served(opened, chosen)),

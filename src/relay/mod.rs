@@ -5,6 +5,7 @@ pub mod admit;
 mod affinity;
 mod budgets;
 mod credential;
+mod faults;
 mod flights;
 mod forward;
 mod meter;
@@ -93,8 +94,10 @@ pub struct Request<'a> {
     pub user_id: Option<&'a str>,
     /// Its place in the list of those that run; what the ledger will say of it.
     pub flight: Boarded,
-    /// Answers whether the client has left.
+    /// Answers whether the client has left and its bill is not waited for, or not any longer.
     pub departed: Departed,
+    /// Answers whether the client has left: then nobody is asked any more.
+    pub left: Departed,
 }
 
 /// The main path's state.
@@ -142,6 +145,7 @@ impl Relay {
     pub fn admit(&self, ask: &Ask<'_>) -> std::result::Result<Caller, Refused> {
         let admitted = self.gate.admit(&self.store, ask);
         if let Some(reached) = admitted.as_ref().err().and_then(Reached::of)
+            && self.notices.tells_of_limits()
             && let Ok(key) = admit::identify(&self.store, &self.settings.api_key_prefix, ask.clear)
         {
             self.notices.limit_reached(&key, &reached);

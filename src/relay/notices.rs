@@ -117,18 +117,23 @@ impl Notices {
         Some(self.send(&hook, notice))
     }
 
-    /// A key was refused because a limit in money is reached. Told once a key, limit and span, also over a restart.
+    /// Whether anybody is told of limits that are reached.
+    pub(super) fn tells_of_limits(&self) -> bool {
+        self.lock().wants(Happening::BudgetReached)
+    }
+
+    /// A key was refused because a limit is reached. Told once a key, limit and span, also over a restart.
     pub(super) fn limit_reached(self: &Arc<Self>, key: &ApiKey, reached: &Reached) {
-        let Reached { name, current, limit, ends_at_ms } = *reached;
+        let Reached { name, counted, current, limit, ends_at_ms } = *reached;
         let told = ToldLimit { key_seq: key.seq, name, allowed: limit, ends_at_ms };
         let mut state = self.lock();
-        if !state.wants(Happening::BudgetReached) || state.limits.get(&(key.seq, name)) == Some(&told) {
+        if !state.wants(Happening::BudgetReached) || state.limits.get(&told.place()) == Some(&told) {
             return;
         }
         if state.limits.len() >= LIMITS_MAX {
             state.limits.clear();
         }
-        state.limits.insert((key.seq, name), told.clone());
+        state.limits.insert(told.place(), told.clone());
         drop(state);
         // From here on this is the only request that asks.
         match self.store.is_limit_told(&told) {
@@ -136,7 +141,14 @@ impl Notices {
             Ok(false) => {}
             Err(error) => log::warn!("whether a reached limit was told is not known, it is told: {error}"),
         }
-        let (used, allowed) = (cost::dollars_text(current), cost::dollars_text(limit));
+        let (used, allowed, sentence) = match counted {
+            None => {
+                let (used, allowed) = (cost::dollars_text(current), cost::dollars_text(limit));
+                let sentence = format!("its {name} limit: {used} of {allowed}");
+                (json!(cost::dollars(current)), json!(cost::dollars(limit)), sentence)
+            }
+            Some(what) => (json!(current), json!(limit), format!("its window limit of {what}: {current} of {limit}")),
+        };
         let notice = Notice {
             event: Happening::BudgetReached,
             at_ms: now_ms(),
@@ -144,10 +156,9 @@ impl Notices {
             key: Some((key.id.clone(), key.name.clone())),
             model: None,
             details: json!({
-                "limit": name, "used": cost::dollars(current), "allowed": cost::dollars(limit),
-                "resetAt": ends_at_ms.map(iso),
+                "limit": name, "used": used, "allowed": allowed, "resetAt": ends_at_ms.map(iso),
             }),
-            message: format!("Key {:?} has reached its {name} limit: {used} of {allowed}", key.name),
+            message: format!("Key {:?} has reached {sentence}", key.name),
         };
         self.raise(notice, Some(told));
     }
@@ -238,7 +249,9 @@ impl Notices {
     fn next(&self) -> Next {
         let mut state = self.lock();
         let Some(hook) = state.hook.clone() else {
-            state.waiting.clear();
+            for pending in std::mem::take(&mut state.waiting) {
+                state.forget(&pending);
+            }
             state.is_sending = false;
             return Next::Nothing;
         };
@@ -272,6 +285,7 @@ impl Notices {
         let tries = pending.tries + 1;
         let Some(pause) = PAUSES.get(pending.tries) else {
             state.figures.failed += 1;
+            state.forget(&pending);
             log::warn!("a notice of {event} was given up after {tries} tries: {}", tried.message);
             return;
         };
@@ -285,7 +299,7 @@ impl Notices {
         let at_s = now_ms() / 1000;
         let body = hook.body(notice, at_s);
         let signature = hook.signature(&body, at_s);
-        let mut call = Call::json(hook.url.expose(), &body, None);
+        let mut call = Call::json("webhook", hook.url.expose(), &body, None);
         if let Some(signature) = signature {
             call = call.with("x-relay-signature", signature);
         }
@@ -314,11 +328,18 @@ impl State {
         self.hook.as_ref().is_some_and(|hook| hook.wants(event))
     }
 
+    /// A notice is not sent: the limit that it tells of was not told.
+    fn forget(&mut self, pending: &Pending) {
+        if let Some(limit) = pending.limit.as_ref().filter(|limit| self.limits.get(&limit.place()) == Some(limit)) {
+            self.limits.remove(&limit.place());
+        }
+    }
+
     fn push(&mut self, pending: Pending) {
         if self.waiting.len() >= WAITING_MAX {
             let oldest = self.waiting.iter().enumerate().min_by_key(|(_, pending)| pending.notice.at_ms);
-            if let Some(at) = oldest.map(|(at, _)| at) {
-                self.waiting.remove(at);
+            if let Some(dropped) = oldest.map(|(at, _)| at).and_then(|at| self.waiting.remove(at)) {
+                self.forget(&dropped);
             }
             self.figures.dropped += 1;
         }
@@ -326,9 +347,11 @@ impl State {
     }
 }
 
-/// A limit in money that a key has reached, pico-dollars.
+/// A limit that a key has reached: pico-dollars, or a count.
 pub(super) struct Reached {
     name: &'static str,
+    /// What is counted, where that is no money.
+    counted: Option<&'static str>,
     current: i64,
     limit: i64,
     /// When a new span begins, Unix milliseconds; `None` = never.
@@ -336,9 +359,9 @@ pub(super) struct Reached {
 }
 
 impl Reached {
-    /// The limit that a request was refused for, if that was one in money.
+    /// The limit that a request was refused for, if it was one of a span of time.
     pub(super) fn of(refused: &Refused) -> Option<Reached> {
-        match *refused {
+        let (name, counted, current, limit, ends_at_ms) = match *refused {
             Refused::Budget { budget, current, limit, ends_at_ms } => {
                 let name = match budget {
                     Budget::Daily => "daily",
@@ -346,13 +369,18 @@ impl Reached {
                     Budget::Monthly => "monthly",
                     Budget::Total => "total",
                 };
-                Some(Reached { name, current, limit, ends_at_ms })
+                (name, None, current, limit, ends_at_ms)
             }
-            Refused::WindowCost { current, limit, reset_at_ms } => {
-                Some(Reached { name: "window", current, limit, ends_at_ms: Some(reset_at_ms) })
+            Refused::WindowCost { current, limit, reset_at_ms } => ("window", None, current, limit, Some(reset_at_ms)),
+            Refused::Requests { current, limit, reset_at_ms, .. } => {
+                ("window_requests", Some("requests"), current, limit, Some(reset_at_ms))
             }
-            _ => None,
-        }
+            Refused::Tokens { current, limit, reset_at_ms, .. } => {
+                ("window_tokens", Some("tokens"), current, limit, Some(reset_at_ms))
+            }
+            _ => return None,
+        };
+        Some(Reached { name, counted, current, limit, ends_at_ms })
     }
 }
 

@@ -11,7 +11,7 @@ impl Relay {
     /// # Errors
     /// It did not come whole and in time, is larger than a price table may be, or is no text.
     pub fn fetch_prices(&self, url: &str) -> Result<String> {
-        let answer = self.upstream.fetch(&Call::get(url), FETCHED_BYTES_MAX as u64)?;
+        let answer = self.upstream.fetch(&Call::get("price list", url), FETCHED_BYTES_MAX as u64)?;
         if answer.status != 200 {
             return Err(Error::new(Kind::Upstream, format!("{url} answered with status {}", answer.status)));
         }

@@ -2,7 +2,7 @@
 
 use super::Relay;
 use super::credential::GRANT_BYTES_MAX;
-use super::upstream::Call;
+use super::upstream::{Call, TOKEN_ENDPOINT};
 use crate::claude::oauth::{self, Grant, Pasted};
 use crate::error::{Error, Kind, Result};
 use crate::store::{OauthSession, TokenPair};
@@ -16,7 +16,7 @@ impl Relay {
     pub fn exchange_code(&self, session: &OauthSession, pasted: &Pasted) -> Result<Grant> {
         let verifier = session.verifier.expose();
         let body = oauth::exchange_request(&pasted.code, verifier, &session.state);
-        let call = Call::json(&self.settings.oauth_token_url, &body, session.proxy.as_ref());
+        let call = Call::json(TOKEN_ENDPOINT, &self.settings.oauth_token_url, &body, session.proxy.as_ref());
         let answer = self.upstream.fetch(&call, GRANT_BYTES_MAX).map_err(|error| {
             log::warn!("a sign-in got no answer: {error}");
             let message = "Token exchange failed: No response from server (network error or timeout)";

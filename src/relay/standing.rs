@@ -289,12 +289,23 @@ impl Standings {
     }
 
     fn stop(&self, account: &Account, message: &str, status: Option<u16>, now_ms: i64) {
-        log::error!("account {:?} is stopped until an admin acts: {message}", account.name);
-        if let Err(error) = self.store.stop_account(&account.id, message) {
-            log::error!("account {:?} could not be stopped: {error}", account.name);
+        match self.store.stop_account(account, message) {
+            Ok(true) => log::error!("account {:?} is stopped until an admin acts: {message}", account.name),
+            // Of many requests that find it so, the first has stopped it; a late one says nothing of a new credential.
+            Ok(false) => return,
+            Err(error) => log::error!("account {:?} could not be stopped ({message}): {error}", account.name),
         }
         let event = AccountEvent::new(now_ms, "stopped", message);
         self.note(account, AccountEvent { status: status.map(i64::from), ..event });
+    }
+
+    /// An admin has given an account another credential: what ends from now on is another end, to be told again.
+    pub fn signed_in(&self, account_seq: i64) {
+        if let Some(standing) = self.lock().accounts.get_mut(&account_seq) {
+            standing.refresh_told = RefreshTold::Nothing;
+            // Not back before it has served.
+            standing.down = standing.down.min(Down::Resting);
+        }
     }
 
     /// Ends all rests of an account.

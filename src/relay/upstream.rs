@@ -1,13 +1,15 @@
 //! The one owner of the HTTP client: its agents, proxies, roots, bounds and errors. Nothing else knows ureq.
 
+use super::faults::{CLAUDE_API, CLIENT_GONE, translate};
 use super::names::{CachedNames, Names};
 use super::pooled::{self, PooledConnector};
-use super::watch::{ClientLeft, Departed, Watch, WatchConnector, under};
+use super::watch::{Departed, Watch, WatchConnector, under};
 use crate::claude::headers::Field;
+use crate::claude::limits::retry_at;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Proxy, Sensitive};
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,7 +31,8 @@ const OUTPUT_BUFFER_BYTES: usize = 16 * 1024;
 const SEND_TIMEOUT: Duration = Duration::from_secs(300);
 /// A whole exchange with a token endpoint or a price list.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
-const CLIENT_GONE: &str = "The client has left";
+/// What tokens come from.
+pub(super) const TOKEN_ENDPOINT: &str = "token endpoint";
 
 /// How long each part of an exchange may take.
 #[derive(Clone, Copy, Debug)]
@@ -51,22 +54,24 @@ pub(super) struct Call<'a> {
     /// `None` makes it a GET.
     body: Option<&'a [u8]>,
     proxy: Option<&'a Proxy>,
+    /// What is called, in the words of errors.
+    whom: &'static str,
 }
 
 impl<'a> Call<'a> {
     /// A POST with the given fields.
     pub(super) fn post(url: String, fields: Vec<Field<'a>>, body: &'a [u8], proxy: Option<&'a Proxy>) -> Call<'a> {
-        Call { url, fields, body: Some(body), proxy }
+        Call { url, fields, body: Some(body), proxy, whom: CLAUDE_API }
     }
 
     /// A POST of JSON by the relay itself.
-    pub(super) fn json(url: &str, body: &'a [u8], proxy: Option<&'a Proxy>) -> Call<'a> {
+    pub(super) fn json(whom: &'static str, url: &str, body: &'a [u8], proxy: Option<&'a Proxy>) -> Call<'a> {
         let fields = vec![
             ("content-type", b"application/json"[..].into()),
             ("accept", b"application/json"[..].into()),
             ("user-agent", concat!("claude-relay/", env!("CARGO_PKG_VERSION")).as_bytes().into()),
         ];
-        Call { url: url.to_owned(), fields, body: Some(body), proxy }
+        Call { url: url.to_owned(), fields, body: Some(body), proxy, whom }
     }
 
     /// The same with a further field.
@@ -77,18 +82,18 @@ impl<'a> Call<'a> {
 
     /// A GET with the given fields.
     pub(super) fn get_with(url: String, fields: Vec<Field<'a>>, proxy: Option<&'a Proxy>) -> Call<'a> {
-        Call { url, fields, body: None, proxy }
+        Call { url, fields, body: None, proxy, whom: CLAUDE_API }
     }
 
     /// A GET by the relay itself, directly.
-    pub(super) fn get(url: &str) -> Call<'a> {
-        Call::get_through(url, None)
+    pub(super) fn get(whom: &'static str, url: &str) -> Call<'a> {
+        Call { whom, ..Call::get_through(url, None) }
     }
 
-    /// A GET by the relay itself, through a proxy.
+    /// A GET of the API by the relay itself, through a proxy.
     pub(super) fn get_through(url: &str, proxy: Option<&'a Proxy>) -> Call<'a> {
         let agent = concat!("claude-relay/", env!("CARGO_PKG_VERSION")).as_bytes();
-        Call { url: url.to_owned(), fields: vec![("user-agent", agent.into())], body: None, proxy }
+        Call::get_with(url.to_owned(), vec![("user-agent", agent.into())], proxy)
     }
 }
 
@@ -138,11 +143,11 @@ impl Opened {
         Ok(self.ahead.make_contiguous())
     }
 
-    /// Lets the answer say `retry-after` so many seconds, unless it already names a shorter wait.
-    pub(super) fn retry_after_at_most(&mut self, seconds: i64) {
-        let named = self.fields.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse::<i64>().ok());
-        if named.is_none_or(|named| named > seconds) {
-            self.fields.insert("retry-after", seconds.into());
+    /// Lets the answer say to come again at an instant (Unix milliseconds), unless it already names an earlier one.
+    pub(super) fn retry_at_the_latest(&mut self, until_ms: i64, now_ms: i64) {
+        let named = self.fields.get("retry-after").and_then(|value| retry_at(value.to_str().ok()?.trim(), now_ms));
+        if named.is_none_or(|named_ms| named_ms > until_ms) {
+            self.fields.insert("retry-after", (((until_ms - now_ms).max(0) + 999) / 1000).into());
         }
     }
 
@@ -163,7 +168,7 @@ impl Opened {
     /// The upstream broke off or a bound is over; the client has left.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         if !self.ahead.is_empty() {
-            return self.ahead.read(buffer).map_err(|error| translate(ureq::Error::from(error)));
+            return self.ahead.read(buffer).map_err(|error| translate(ureq::Error::from(error), CLAUDE_API));
         }
         match self.failed.take() {
             Some(error) => Err(error),
@@ -174,13 +179,13 @@ impl Opened {
     fn receive(&mut self, buffer: &mut [u8]) -> Result<usize> {
         // The adapter looks up while it waits; an upstream that never pauses is bounded here.
         if Instant::now() >= self.watch.deadline {
-            return Err(translate(ureq::Error::Timeout(Timeout::Global)));
+            return Err(translate(ureq::Error::Timeout(Timeout::Global), CLAUDE_API));
         }
         let read = under(&self.watch, || self.body.read(buffer));
         // What breaks because the client has left is no fault of the upstream.
         read.map_err(|error| match self.is_abandoned() {
             true => Error::new(Kind::ClientGone, CLIENT_GONE),
-            false => translate(ureq::Error::from(error)),
+            false => translate(ureq::Error::from(error), CLAUDE_API),
         })
     }
 }
@@ -268,7 +273,7 @@ impl Upstream {
             .into_reader()
             .take(bytes_max + 1)
             .read_to_end(&mut body)
-            .map_err(|error| translate(ureq::Error::from(error)))?;
+            .map_err(|error| translate(ureq::Error::from(error), call.whom))?;
         if body.len() as u64 > bytes_max {
             return Err(Error::new(Kind::Upstream, format!("the answer is larger than {bytes_max} bytes")));
         }
@@ -286,7 +291,7 @@ impl Upstream {
             }
             sent => sent,
         };
-        sent.map_err(translate)
+        sent.map_err(|error| translate(error, call.whom))
     }
 
     /// The agent of a proxy. A proxy that cannot be used is an error, never a direct connection.
@@ -364,6 +369,11 @@ fn send(
 }
 
 fn build<B>(call: &Call<'_>, body: B) -> Result<http::Request<B>> {
+    // What a client adds stands behind the question mark; what is wrong before it is the account's.
+    let address = call.url.split('?').next().unwrap_or_default();
+    if let Err(error) = address.parse::<http::Uri>() {
+        return Err(Error::from_source(Kind::Upstream, format!("The address of the {} is none", call.whom), error));
+    }
     let method = if call.body.is_some() { http::Method::POST } else { http::Method::GET };
     let mut request = http::Request::builder().method(method).uri(&call.url);
     for (name, value) in &call.fields {
@@ -409,33 +419,6 @@ fn roots_with(path: &Path) -> Result<RootCerts> {
     let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
     certificates.extend(mozilla.map(|root| Certificate::from_der(root.as_ref())));
     Ok(RootCerts::from(certificates))
-}
-
-/// Translates the client's errors. The sentences are the original's where it had one.
-fn translate(error: ureq::Error) -> Error {
-    let (kind, message) = match &error {
-        ureq::Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<ClientLeft>()) => {
-            (Kind::ClientGone, CLIENT_GONE)
-        }
-        ureq::Error::Timeout(Timeout::Connect) => (Kind::UpstreamTimeout, "Connection timed out to Claude API server"),
-        ureq::Error::Timeout(Timeout::Resolve) => (Kind::UpstreamTimeout, "Unable to resolve Claude API hostname"),
-        ureq::Error::Timeout(_) => (Kind::UpstreamTimeout, "Request timeout"),
-        ureq::Error::HostNotFound => (Kind::Upstream, "Unable to resolve Claude API hostname"),
-        ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
-            (Kind::Upstream, "The account's proxy refused the connection")
-        }
-        ureq::Error::Io(io) => match io.kind() {
-            io::ErrorKind::ConnectionRefused => (Kind::Upstream, "Connection refused by Claude API server"),
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => (Kind::UpstreamTimeout, "Request timeout"),
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::UnexpectedEof => (Kind::Upstream, "Connection reset by Claude API server"),
-            _ => (Kind::Upstream, "Upstream request failed"),
-        },
-        _ => (Kind::Upstream, "Upstream request failed"),
-    };
-    Error::from_source(kind, message, error)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A key's window: so many requests and tokens, or so much money, in so many minutes, counted from the first request.
 //!
-//! The counts live in memory; after a restart they are read back from the ledger, so a request that got no answer and
-//! therefore no ledger line is forgotten then. A token limit without a window is not enforced, as in the original.
+//! The counts live in memory; after a restart they are read back from the ledger, and from the count of those requests that
+//! have no line there. A token limit without a window is not enforced, as in the original.
 
 use super::admit::Refused;
 use crate::error::Result;
@@ -28,7 +28,8 @@ pub(super) struct Windows {
 #[derive(Debug)]
 pub(super) struct Counted {
     counts: Arc<Counts>,
-    start_ms: i64,
+    /// The window's begin, Unix milliseconds.
+    pub(super) start_ms: i64,
 }
 
 impl Counted {

@@ -6,7 +6,7 @@ use super::key_draft::cost_limit;
 use crate::error::{Error, Kind};
 use crate::model::proxy::MASK;
 use crate::model::time::parse;
-use crate::model::{AccountType, Proxy, Sensitive};
+use crate::model::{AccountType, Proxy, Sensitive, url};
 use crate::store::{AccountDraft, TokenPair};
 use crate::told::sentences;
 use serde_json::Value;
@@ -145,17 +145,12 @@ fn tokens(call: &Call) -> Result<Option<TokenPair>, Answer> {
 
 fn base_url(call: &Call) -> Result<Option<Option<String>>, Answer> {
     let wrong = || said(400, &Error::saying(Kind::Invalid, BadAccount::BaseUrl));
-    let text = match call.body.get("baseUrl") {
-        None => return Ok(None),
-        Some(Value::Null) => return Ok(Some(None)),
-        Some(value) => value.as_str().ok_or_else(wrong)?.trim().trim_end_matches('/'),
-    };
-    if text.is_empty() {
-        return Ok(Some(None));
+    match call.body.get("baseUrl") {
+        None => Ok(None),
+        Some(Value::Null) => Ok(Some(None)),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(Some(None)),
+        Some(value) => value.as_str().and_then(url::base).map(|url| Some(Some(url))).ok_or_else(wrong),
     }
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or_else(wrong)?;
-    let is_clean = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@".contains(&byte));
-    if is_clean && !rest.starts_with('/') { Ok(Some(Some(text.to_owned()))) } else { Err(wrong()) }
 }
 
 /// The proxy that the body names. A masked password is that of the proxy before.

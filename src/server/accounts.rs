@@ -235,6 +235,9 @@ pub(crate) fn update(server: &Server, _: &Admin, call: &Call) -> Outcome {
     let account = account.ok_or_else(|| failed(Error::not_found("Account not found")))?;
     let draft = draft(call, account.proxy.as_ref())?;
     server.store.update_account(call.id(), &draft).map_err(&failed)?;
+    if draft.tokens.is_some() || draft.refresh_token.is_some() || draft.api_key.is_some() {
+        server.relay.standings().signed_in(account.seq);
+    }
     Ok(Answer::done("Claude account updated successfully"))
 }
 

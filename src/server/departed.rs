@@ -44,7 +44,7 @@ impl Drains {
 }
 
 /// What answers whether nobody waits for a request's answer any more: the process must end now, an admin has ended it, or
-/// its client has left and its bill is not waited for, or not any longer.
+/// its client has left and its bill is not waited for, or not any longer. Without a flight no bill is.
 pub(super) fn departed(server: &Server, exchange: &Exchange, flight: Option<&Arc<Flight>>) -> Departed {
     let (client, give_up, flight) = (exchange.client(), Arc::clone(&server.give_up), flight.cloned());
     let drains = Arc::clone(&server.drains);

@@ -80,7 +80,10 @@ impl Limits {
         // Without a window nothing is counted, and these limits are not in force.
         let in_window = |limit| if key.rate_limit_window > 0 { limit } else { 0 };
         let window = used.window.unwrap_or_default();
-        let window_end = used.window.zip(key.window_ms()).map(|(window, length)| iso(window.start_ms + length));
+        let window_end =
+            used.window.zip(key.window_ms()).map(|(window, length)| window.start_ms.saturating_add(length));
+        // The longest windows end at no instant that can be written.
+        let window_end = window_end.map(iso).filter(|end| !end.is_empty());
         let count =
             |limit: i64, used: i64| Limit::new(in_window(limit), used, window_end.as_ref(), |count| json!(count));
         Limits {

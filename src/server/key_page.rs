@@ -216,7 +216,7 @@ impl Asked {
 fn state(key: &ApiKey, used: &Use<'_>, now_ms: i64) -> State {
     if !key.is_active {
         State::Off
-    } else if key.ends_at_ms().is_some_and(|end| end <= now_ms) {
+    } else if key.is_expired(now_ms) {
         State::Expired
     } else if used.nearest(key).is_some_and(|share| share >= key_limits::WHOLE) {
         State::Reached

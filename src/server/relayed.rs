@@ -13,6 +13,7 @@ use crate::model::ApiKey;
 use crate::model::time::now_ms;
 use crate::relay::admit::{self, Ask, Caller, Refused};
 use crate::relay::{Answer, Flight, Purpose, Request};
+use crate::store::Store;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,7 @@ fn open(
     let refused = |refused: Refused| dialect::refused(&refused);
     let ask = Ask { clear: key_of(head), purpose, at_ms, departed: departed(server, exchange, None) };
     let caller = server.relay.admit(&ask).map_err(refused)?;
+    let mut unlisted = Unlisted { store: &server.store, key_seq: caller.key.seq, start_ms: caller.window_start_ms() };
     let bytes_max = server.config.request_body_bytes_max;
     let limit = format!("{}MB", bytes_max / (1024 * 1024));
     let body = exchange.read_body(bytes_max, BODY_TIME_MAX).map_err(|error| body_refused(&error, &limit))?;
@@ -90,25 +92,41 @@ fn open(
         user_id: shallow.user_id.as_deref(),
         flight: boarded,
         departed: departed(server, exchange, Some(&flight)),
+        left: departed(server, exchange, None),
     };
     // The body lives until the answer has begun, not for its length.
-    server.relay.relay(caller, request).map_err(|unserved| {
-        let refusal = match flight.is_ended() {
-            true => dialect::ended_by_admin(),
-            false => dialect::unserved(&unserved),
-        };
-        unanswered(server, &flight, &refusal);
-        refusal
-    })
+    let answered = server.relay.relay(caller, request).map_err(|unserved| match flight.is_ended() {
+        true => dialect::ended_by_admin(),
+        false => dialect::unserved(&unserved),
+    });
+    if answered.as_ref().err().is_none_or(|refusal| unanswered(server, &flight, refusal)) {
+        unlisted.start_ms = None;
+    }
+    answered
 }
 
-/// A request that was sent to an account and got no answer has a line in the ledger too, before its client is told.
-fn unanswered(server: &Server, flight: &Flight, refusal: &Whole) {
-    if flight.purpose == Purpose::Message
-        && flight.account().is_some()
-        && let Err(error) = server.store.record(flight.unanswered_line(refusal.status)).wait()
-    {
+/// A request that was sent to an account and got no answer has a line in the ledger too, before its client is told. Whether
+/// this one was.
+fn unanswered(server: &Server, flight: &Flight, refusal: &Whole) -> bool {
+    let has_line = flight.purpose == Purpose::Message && flight.account().is_some();
+    if has_line && let Err(error) = server.store.record(flight.unanswered_line(refusal.status)).wait() {
         log::error!("id={} {error}", flight.request_id);
+    }
+    has_line
+}
+
+/// Keeps, when it is dropped, that a request counts in its key's window, unless it has or will have a ledger line.
+struct Unlisted<'a> {
+    store: &'a Store,
+    key_seq: i64,
+    start_ms: Option<i64>,
+}
+
+impl Drop for Unlisted<'_> {
+    fn drop(&mut self) {
+        if let Some(start_ms) = self.start_ms {
+            self.store.count_unlisted(self.key_seq, start_ms);
+        }
     }
 }
 

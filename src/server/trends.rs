@@ -7,6 +7,7 @@ use super::dialect::{invalid, titled};
 use super::money;
 use super::session::Admin;
 use crate::model::cost::dollars_text;
+use crate::model::moved::whole;
 use crate::model::time::{self, iso, now_ms};
 use crate::model::{Bill, Usage};
 use crate::store::{Span, TrendKey};
@@ -42,7 +43,7 @@ impl Buckets {
         let granularity = call.query("granularity").unwrap_or_else(|| "day".to_owned());
         let (now, zone) = (now_ms(), server.store.zone());
         if granularity != "hour" {
-            let days = call.query("days").and_then(|days| leading_number(&days)).filter(|days| *days != 0);
+            let days = call.query("days").and_then(|days| whole(&days)).filter(|days| *days != 0);
             let days = days.unwrap_or(DAYS).min(DAYS_MAX);
             return Ok((granularity, Buckets::Days(time::days_until(now, days, zone))));
         }
@@ -74,14 +75,6 @@ impl Buckets {
             Buckets::Hours(_) => Span::Hours(first, last),
         })
     }
-}
-
-/// The whole number that a text begins with, as JavaScript's `parseInt` reads it.
-fn leading_number(text: &str) -> Option<i64> {
-    let text = text.trim_start();
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let end = digits.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
-    text[..text.len() - digits.len() + end].parse().ok()
 }
 
 /// `GET /admin/usage-trend`.

@@ -177,14 +177,35 @@ impl Store {
         self.reload_roster(&db)
     }
 
-    /// Stops an account until an admin acts.
+    /// Notes that a refresh token was sent and not answered. An account that has another one by now is left alone.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn stop_account(&self, id: &str, message: &str) -> Result<()> {
+    pub fn doubt_refresh(&self, id: &str, sent: &Sensitive) -> Result<()> {
         let db = self.write();
-        db.execute("UPDATE accounts SET status = 'error', error_message = ?2 WHERE id = ?1", [id, message])?;
+        if !self.has_refresh_token(id, sent) {
+            return Ok(());
+        }
+        db.execute("UPDATE accounts SET refresh_in_doubt = 1 WHERE id = ?1", [id])?;
         self.reload_roster(&db)
+    }
+
+    /// Stops an account, as it was when its upstream gave it up, until an admin acts. `false` says that it is stopped already,
+    /// is no more, or has another credential by now.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn stop_account(&self, account: &Account, message: &str) -> Result<bool> {
+        let db = self.write();
+        let is_same = |now: &Account| now.api_key == account.api_key && now.access_token == account.access_token;
+        if !self.account_by_id(&account.id).is_some_and(|now| is_same(&now)) {
+            return Ok(false);
+        }
+        let sql = "UPDATE accounts SET status = 'error', error_message = ?2 WHERE id = ?1 AND status <> 'error'";
+        if db.execute(sql, [&account.id, message])? == 0 {
+            return Ok(false);
+        }
+        self.reload_roster(&db).map(|()| true)
     }
 
     /// Ends such a stop: the account is tried again.
@@ -218,7 +239,8 @@ impl Store {
                  max_concurrency = coalesce(:max_concurrency, max_concurrency),
                  daily_cost_limit = coalesce(:daily_cost_limit, daily_cost_limit),
                  model_mapping = coalesce(:model_mapping, model_mapping),
-                 refresh_token = coalesce(:refresh_token, refresh_token)
+                 refresh_token = coalesce(:refresh_token, refresh_token),
+                 refresh_in_doubt = iif(:refresh_token IS NULL, refresh_in_doubt, 0)
              WHERE id = :id",
             named_params! {
                 ":id": id, ":name": draft.name, ":description": draft.description,
@@ -263,7 +285,7 @@ impl Store {
         let refresh = pair.refresh_token.as_ref().map(|token| self.seal(token.expose())).transpose()?;
         let scopes = Some(pair.scopes.join(" ")).filter(|scopes| !scopes.is_empty());
         db.execute(
-            "UPDATE accounts SET access_token = :access, refresh_token = coalesce(:refresh, refresh_token),
+            "UPDATE accounts SET access_token = :access, refresh_token = coalesce(:refresh, refresh_token), refresh_in_doubt = 0,
                  expires_at_ms = :expires, scopes = coalesce(:scopes, scopes), status = 'active', error_message = '',
                  last_refresh_at_ms = :now
              WHERE id = :id",

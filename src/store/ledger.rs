@@ -157,7 +157,7 @@ impl Writer {
     pub(super) fn aside(&self, change: impl Fn(&Connection) -> rusqlite::Result<()> + Send + 'static) {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if queue.is_none_or(|queue| queue.send(Work::Aside(Box::new(change))).is_err()) {
-            log::warn!("a change of an account's standing came after the end and is not kept");
+            log::warn!("a small change came after the end and is not kept");
         }
     }
 
@@ -229,7 +229,7 @@ fn make_asides(db: &Connection, asides: &[Aside]) -> rusqlite::Result<()> {
     for change in asides {
         db.execute_batch("SAVEPOINT aside")?;
         if let Err(error) = change(db) {
-            log::error!("a change of an account's standing was not kept: {error}");
+            log::error!("a small change was not kept: {error}");
             db.execute_batch("ROLLBACK TO aside")?;
         }
         db.execute_batch("RELEASE aside")?;

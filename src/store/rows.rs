@@ -153,6 +153,7 @@ impl Store {
             email: open("email")?.map(|email| email.expose().to_owned()).unwrap_or_default(),
             access_token: open("access_token")?,
             refresh_token: open("refresh_token")?,
+            refresh_in_doubt: row.get("refresh_in_doubt")?,
             api_key: open("api_key")?,
             expires_at_ms: row.get("expires_at_ms")?,
             scopes: scopes.split_whitespace().map(str::to_owned).collect(),

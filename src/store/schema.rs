@@ -18,6 +18,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/0009_imported_keys.sql"),
     include_str!("../../schema/0010_settings.sql"),
     include_str!("../../schema/0011_told_limits.sql"),
+    include_str!("../../schema/0012_unlisted_requests.sql"),
+    include_str!("../../schema/0013_refresh_in_doubt.sql"),
 ];
 
 /// The newest schema that this program knows.

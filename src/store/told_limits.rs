@@ -11,10 +11,17 @@ pub struct ToldLimit {
     pub key_seq: i64,
     /// Which limit.
     pub name: &'static str,
-    /// What it allows, pico-dollars.
+    /// What it allows: pico-dollars, or a count.
     pub allowed: i64,
     /// The end of the span that it was reached in, Unix milliseconds; `None` = none.
     pub ends_at_ms: Option<i64>,
+}
+
+impl ToldLimit {
+    /// What there is one entry of: the key and the limit's name.
+    pub fn place(&self) -> (i64, &'static str) {
+        (self.key_seq, self.name)
+    }
 }
 
 impl Store {

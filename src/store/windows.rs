@@ -1,4 +1,4 @@
-//! Where a key's window began, and what the ledger says was used in it.
+//! Where a key's window began, and what was used in it: what the ledger says, and how many requests it knows nothing of.
 
 use super::Store;
 use crate::error::Result;
@@ -39,14 +39,16 @@ impl Store {
     pub fn window_use(&self, key_seq: i64, since_ms: i64) -> Result<Option<WindowUse>> {
         self.read(|db| {
             let mut statement =
-                db.prepare_cached("SELECT start_ms FROM key_windows WHERE key_seq = ?1 AND start_ms > ?2")?;
-            let start: Option<i64> = statement.query_row([key_seq, since_ms], |row| row.get("start_ms")).optional()?;
-            let Some(start_ms) = start else { return Ok(None) };
+                db.prepare_cached("SELECT start_ms, unlisted FROM key_windows WHERE key_seq = ?1 AND start_ms > ?2")?;
+            let begun = |row: &Row<'_>| Ok((row.get("start_ms")?, row.get("unlisted")?));
+            let begun: Option<(i64, i64)> = statement.query_row([key_seq, since_ms], begun).optional()?;
+            let Some((start_ms, unlisted)) = begun else { return Ok(None) };
             let mut statement = db.prepare_cached(&format!(
-                "SELECT :start AS start_ms, count(*) AS requests, {USED}
+                "SELECT :start AS start_ms, count(*) + :unlisted AS requests, {USED}
                  FROM ledger WHERE key_seq = :key AND at_ms >= :start"
             ))?;
-            Ok(Some(statement.query_row(named_params! { ":key": key_seq, ":start": start_ms }, window)?))
+            let named = named_params! { ":key": key_seq, ":start": start_ms, ":unlisted": unlisted };
+            Ok(Some(statement.query_row(named, window)?))
         })
     }
 
@@ -57,7 +59,7 @@ impl Store {
     pub fn windows_use(&self, now_ms: i64) -> Result<Vec<(i64, WindowUse)>> {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT seq, start_ms, count(ledger.id) AS requests, {USED}
+                "SELECT seq, start_ms, count(ledger.id) + unlisted AS requests, {USED}
                  FROM api_keys JOIN key_windows ON key_windows.key_seq = seq
                  LEFT JOIN ledger ON ledger.key_seq = seq AND ledger.at_ms >= start_ms
                  WHERE deleted_at_ms IS NULL AND rate_limit_window > 0
@@ -91,9 +93,19 @@ impl Store {
     pub fn begin_window(&self, key_seq: i64, start_ms: i64) -> Result<()> {
         self.write().execute(
             "INSERT INTO key_windows (key_seq, start_ms) VALUES (?1, ?2)
-             ON CONFLICT DO UPDATE SET start_ms = excluded.start_ms",
+             ON CONFLICT DO UPDATE SET start_ms = excluded.start_ms, unlisted = 0",
             [key_seq, start_ms],
         )?;
         Ok(())
+    }
+
+    /// Keeps that a request counts in the window that a key began at `start_ms`, though it will have no ledger line. Nobody
+    /// waits for that.
+    pub fn count_unlisted(&self, key_seq: i64, start_ms: i64) {
+        self.ledger.aside(move |db| {
+            db.prepare_cached("UPDATE key_windows SET unlisted = unlisted + 1 WHERE key_seq = ?1 AND start_ms = ?2")?
+                .execute([key_seq, start_ms])
+                .map(drop)
+        });
     }
 }

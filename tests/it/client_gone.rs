@@ -2,12 +2,13 @@
 
 use crate::harness::client::Connection;
 use crate::harness::relay::Start;
-use crate::harness::upstream::{Step, chunk, last_chunk, send, stream_head};
+use crate::harness::upstream::{Step, chunk, json, last_chunk, send, stream_head};
 use crate::harness::{Relay, Upstream, eventually};
 use crate::proxies::{PASSWORD, USER, connect, proxy, socks5};
-use crate::samples::{REQUEST, STREAM_REQUEST, events};
+use crate::samples::{REQUEST, STREAM_REQUEST, events, message};
 use crate::tls::{start, tls_front};
 use serde_json::{Value, json as value};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -135,4 +136,31 @@ fn an_answer_is_read_on_for_the_bill_where_that_is_set() {
     let left = leave(&relay, &upstream, Moment::InSilence, &key.clear);
     eventually("the partial bill", || relay.count("SELECT count(*) FROM ledger WHERE complete = 0") == 1);
     assert!((2500..5500).contains(&left.elapsed().as_millis()), "{:?}", left.elapsed());
+}
+
+#[test]
+fn no_further_account_is_asked_for_a_client_that_has_left_though_its_bill_is_waited_for() {
+    let gate = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&gate);
+    let busy = Upstream::start(move |_| {
+        let body = r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"}}"#;
+        let mut steps = vec![Step::Gate(Arc::clone(&opened))];
+        steps.extend(json(529, body));
+        steps
+    });
+    let good = Upstream::start(|_| json(200, &message("m", 1, 1)));
+    let relay = Start::new().upstream(&busy).with("CLIENT_GONE_DRAIN", "30000").run();
+    relay.add_account(&value!({ "name": "busy", "kind": "api_key", "apiKey": "sk-1", "priority": 1 }));
+    let url = format!("http://{}", good.address);
+    relay.add_account(&value!({ "name": "good", "kind": "api_key", "apiKey": "sk-2", "baseUrl": url }));
+    let key = relay.add_key("k");
+    let mut client = Connection::open(relay.address);
+    client.request("POST", "/v1/messages", &[("x-api-key", &key.clear)], REQUEST);
+    eventually("the first account has the request", || !busy.received().is_empty());
+    drop(client);
+    // The relay looks for the client twice a second.
+    std::thread::sleep(Duration::from_millis(1200));
+    gate.store(true, Ordering::Relaxed);
+    eventually("its line is there", || relay.count("SELECT count(*) FROM ledger") == 1);
+    assert_eq!((busy.received().len(), good.received().len()), (1, 0));
 }

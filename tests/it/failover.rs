@@ -523,3 +523,87 @@ fn a_client_that_leaves_during_a_wait_or_a_failure_ends_it() {
     assert_eq!(asked(&upstream), ["bad"], "nobody waits for the second one's answer");
     assert_eq!(account(&relay, "good")["inFlight"], 0);
 }
+
+#[test]
+fn an_account_whose_address_is_none_is_not_made_and_one_that_is_there_is_left_for_the_next() {
+    let good = Upstream::start(|_| json(200, &message("m", 1, 1)));
+    let relay = Start::new().upstream(&good).run();
+    let account = |url: &str| {
+        let account = value!({ "name": "bad", "kind": "api_key", "apiKey": "sk-bad", "priority": 1, "baseUrl": url });
+        relay.admin("POST", "/admin/claude-accounts", &account)
+    };
+    for url in ["http://{host}", "http://[::1", "http://host:99999", "http://host/a?b"] {
+        let refused = account(url);
+        let said = "Base URL must be an http or https URL without a query";
+        assert_eq!((refused.status, &refused.json()["message"]), (400, &value!(said)), "{url}");
+    }
+    assert_eq!(account("http://host").status, 200);
+    relay.add_api_key_account("good", "sk-good");
+    let key = relay.add_key("k");
+    // Kept before it was refused.
+    let db = rusqlite::Connection::open(relay.database()).unwrap();
+    db.execute("UPDATE accounts SET base_url = 'http://{host}' WHERE name = 'bad'", []).unwrap();
+    let relay = relay.kill_and_restart(Start::new().upstream(&good));
+    let answer = relay.message(&key, REQUEST);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let accounts = relay.admin("GET", "/admin/claude-accounts", &Value::Null).json();
+    assert_eq!(accounts["data"][0]["rest"]["message"], "The address of the Claude API is none");
+    // A query that no URL may hold is the client's.
+    let target = "/v1/messages?a=\u{7f}";
+    let refused = relay.post(target, &[("x-api-key", &key.clear), ("Content-Type", "application/json")], REQUEST);
+    assert_eq!(refused.status, 400, "{}", refused.text());
+}
+
+#[test]
+fn many_who_find_an_account_stopped_at_once_stop_it_once() {
+    let (here, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, opened) = (Arc::clone(&here), Arc::clone(&gate));
+    let upstream = Upstream::start(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let body = r#"{"type":"error","error":{"type":"invalid_request_error","message":"This organization has been disabled."}}"#;
+        let mut steps = vec![Step::Gate(Arc::clone(&opened))];
+        steps.extend(json(400, body));
+        steps
+    });
+    let (relay, key) = Relay::with_upstream(&upstream);
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| assert_ne!(relay.message(&key, REQUEST).status, 200));
+        }
+        eventually("all are on their way", || here.load(Ordering::Relaxed) == 12);
+        gate.store(true, Ordering::Relaxed);
+    });
+    let account = relay.admin("GET", "/admin/claude-accounts", &Value::Null).json()["data"][0].clone();
+    assert_eq!(account["status"], "error");
+    let target = format!("/admin/claude-accounts/{}/events", account["id"].as_str().unwrap());
+    let events = || relay.admin("GET", &target, &Value::Null).json()["data"].as_array().unwrap().clone();
+    eventually("the stop is in the history", || !events().is_empty());
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(events().len(), 1, "{:?}", events());
+}
+
+#[test]
+fn a_late_answer_to_an_old_credential_does_not_stop_the_new_one() {
+    let gate = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&gate);
+    let upstream = Upstream::start(move |request| {
+        if request.field("x-api-key") == Some("sk-new") {
+            return json(200, &message("m", 1, 1));
+        }
+        let body = r#"{"type":"error","error":{"type":"invalid_request_error","message":"This organization has been disabled."}}"#;
+        let mut steps = vec![Step::Gate(Arc::clone(&opened))];
+        steps.extend(json(400, body));
+        steps
+    });
+    let relay = Start::new().upstream(&upstream).run();
+    let id = relay.add_api_key_account("a", "sk-old");
+    let key = relay.add_key("k");
+    std::thread::scope(|scope| {
+        scope.spawn(|| relay.message(&key, REQUEST));
+        eventually("it is on its way", || !upstream.received().is_empty());
+        let renewed = relay.admin("PUT", &format!("/admin/claude-accounts/{id}"), &value!({ "apiKey": "sk-new" }));
+        assert_eq!(renewed.status, 200);
+        gate.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+}

@@ -148,6 +148,40 @@ fn a_request_without_an_answer_counts_and_a_refused_one_does_not() {
 }
 
 #[test]
+fn requests_that_the_relay_itself_refuses_count_also_after_a_restart() {
+    let upstream = upstream();
+    let relay = start(&upstream);
+    let key = relay.add_key_with(&value!({ "name": "k", "rateLimitWindow": 5, "rateLimitRequests": 6, "tokenLimit": 0,
+        "allowedModels": ["claude-sonnet-4-5"] }));
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+    for (body, status) in [(&b"{"[..], 400), (br#"{"messages":[]}"#, 400), (br#"{"model":"x","messages":[{}]}"#, 403)] {
+        assert_eq!(relay.message(&key, body).status, status);
+    }
+    let id = relay.admin("GET", "/admin/claude-accounts", &Value::Null).json()["data"][0]["id"].clone();
+    let target = format!("/admin/claude-accounts/{}", id.as_str().unwrap());
+    assert_eq!(relay.admin("PUT", &target, &value!({ "isActive": false })).status, 200);
+    assert_eq!(relay.message(&key, REQUEST).status, 503, "no account is left");
+    let used = |relay: &Relay| {
+        relay.get("/api/v1/usage", &[("x-api-key", &key.clear)]).json()["limits"]["rateLimitRequests"]["used"].clone()
+    };
+    assert_eq!(used(&relay), 5);
+    eventually("they are kept", || relay.count("SELECT unlisted FROM key_windows") == 4);
+    let relay = relay.kill_and_restart(Start::new().upstream(&upstream));
+    let list = relay.admin("GET", "/admin/api-keys", &Value::Null).json();
+    assert_eq!(list["data"][0]["limits"]["rateLimitRequests"]["used"], 5);
+    assert_eq!(used(&relay), 5);
+    assert_eq!(relay.message(&key, b"{").status, 400);
+    assert_eq!(relay.message(&key, REQUEST).json()["currentRequests"], 6);
+    // A new window knows nothing of them.
+    eventually("the last one is kept", || relay.count("SELECT unlisted FROM key_windows") == 5);
+    age(&relay, 5);
+    let relay = relay.kill_and_restart(Start::new().upstream(&upstream));
+    assert_eq!(relay.message(&key, b"{").status, 400);
+    assert_eq!(used(&relay), 1);
+    eventually("it begins anew", || relay.count("SELECT unlisted FROM key_windows") == 1);
+}
+
+#[test]
 fn a_client_that_leaves_has_used_what_was_reported_and_gives_its_slot_back() {
     let upstream = Upstream::start(|_| {
         let first = events("m", 50, 5).remove(0);
@@ -259,4 +293,19 @@ fn a_family_behind_one_address_is_not_limited_unless_that_is_asked_for() {
         }
         assert_eq!(last, expected, "{mode}");
     }
+}
+
+#[test]
+fn the_longest_window_there_can_be_never_ends_and_breaks_no_list() {
+    let upstream = Upstream::start(|_| json(200, &message("m", 1, 1)));
+    let (relay, _) = Relay::with_upstream(&upstream);
+    let key = relay
+        .add_key_with(&value!({ "name": "k", "rateLimitWindow": 9_007_199_254_740_991_i64, "rateLimitRequests": 1 }));
+    assert_eq!([relay.message(&key, REQUEST).status, relay.message(&key, REQUEST).status], [200, 429]);
+    let list = relay.admin("GET", "/admin/api-keys", &Value::Null);
+    assert_eq!(list.status, 200, "{}", list.text());
+    let limit = value!({ "limit": 1, "used": 1, "remaining": 0, "resetAt": null });
+    assert_eq!(list.json()["data"][1]["limits"]["rateLimitRequests"], limit);
+    let usage = relay.get("/api/v1/usage", &[("x-api-key", &key.clear)]).json();
+    assert_eq!(usage["limits"]["rateLimitRequests"], limit);
 }

@@ -299,3 +299,19 @@ fn an_export_that_is_too_large_is_refused_in_words_that_its_client_can_read() {
     connection.send(format!("{head}\r\n").as_bytes());
     assert_eq!(connection.response().unwrap().status, 413, "who asks first need not send it");
 }
+
+#[test]
+fn instants_out_of_range_stop_no_import_and_a_key_without_an_identifier_is_counted() {
+    let relay = Start::new().run();
+    let last = i64::MAX.to_string();
+    let key = |id: &str| {
+        json!({ "id": id, "name": "n", "isActive": "true", "apiKey": hash("far"), "expirationMode": "activation",
+            "isActivated": "true", "activationDays": "30", "activatedAt": last, "expiresAt": "2099-01-01", "createdAt": last,
+            "lastUsedAt": last, "updatedAt": last })
+    };
+    let state = migrate(&relay, &export(true, &json!({ "apiKeys": [key("far"), key("")] })));
+    assert_eq!(state["state"], "done", "{state}");
+    assert_eq!(state["report"]["apiKeys"], json!({ "read": 2, "written": 1, "skipped": 1, "verified": 1 }));
+    assert_eq!(status(&relay, "far").0, 200);
+    assert_eq!(list(&relay, "/admin/api-keys").len(), 1);
+}

@@ -2,7 +2,7 @@
 
 use crate::harness::client::Response;
 use crate::harness::relay::Start;
-use crate::harness::upstream::json;
+use crate::harness::upstream::{Step, json};
 use crate::harness::{Relay, Upstream};
 use crate::samples::{REQUEST, message};
 use serde_json::{Value, json as value};
@@ -128,7 +128,7 @@ fn prices_are_downloaded_on_demand_and_a_bad_download_changes_nothing() {
     let script = std::sync::Arc::clone(&said);
     let list = Upstream::start(move |_| {
         let (status, body) = script.lock().unwrap().clone();
-        json(status, &body)
+        if status == 0 { vec![Step::Reset] } else { json(status, &body) }
     });
     // Stored before a start without the environment's, so that nothing is ever asked of the built-in source.
     let relay = Start::new().run();
@@ -161,6 +161,9 @@ fn prices_are_downloaded_on_demand_and_a_bad_download_changes_nothing() {
     // Models without an account come from the same table.
     let key = relay.add_key("k");
     assert_eq!(relay.get("/v1/models/claude-next-2", &[("x-api-key", &key.clear)]).status, 200);
+    // What breaks is said of the price list, not of the API.
+    said.lock().unwrap().0 = 0;
+    assert_eq!(refresh().json()["message"], "Connection reset by price list server");
     assert_eq!(relay.admin("PUT", "/admin/settings", &value!({ "priceSource": "" })).status, 200);
     assert_eq!((refresh().status, &refresh().json()["error"]), (400, &value!("No price source is set")));
 }

@@ -238,6 +238,28 @@ fn a_refresh_whose_answer_is_lost_is_tried_once_more_and_the_old_token_serves_to
 }
 
 #[test]
+fn a_lost_answer_is_remembered_over_a_kill_and_a_new_sign_in_ends_the_doubt() {
+    let upstream = losing(|| vec![Step::Reset]);
+    let relay = start(&upstream).run();
+    let id = add_account(&relay, now_ms() + 30_000)["id"].as_str().unwrap().to_owned();
+    let key = relay.add_key("k");
+    assert_eq!(relay.message(&key, REQUEST).status, 200);
+    assert_eq!(account(&relay)["errorMessage"], "");
+    let doubts = "SELECT refresh_in_doubt FROM accounts";
+    assert_eq!(relay.count(doubts), 1);
+    let relay = relay.kill_and_restart(start(&upstream));
+    assert_eq!(relay.message(&key, REQUEST).status, 200, "the old token lives");
+    assert_eq!((asked_for_tokens(&upstream), &account(&relay)["errorMessage"]), (2, &value!(LOST)));
+    let tokens =
+        value!({ "claudeAiOauth": { "accessToken": "access-9", "refreshToken": "refresh-9", "expiresAt": 1 } });
+    assert_eq!(relay.admin("PUT", &format!("/admin/claude-accounts/{id}"), &tokens).status, 200);
+    assert_eq!(relay.count(doubts), 0);
+    let refresh = format!("/admin/claude-accounts/{id}/refresh");
+    let refused = relay.admin("POST", &refresh, &Value::Null).json();
+    assert_eq!(refused["message"], "The refresh token is no longer valid: sign in again");
+}
+
+#[test]
 fn the_background_tells_of_a_lost_answer_and_of_its_end_and_a_dead_token_stops_at_once() {
     let (upstream, hook) = (losing(|| vec![Step::Reset]), Upstream::start(|_| json(204, "")));
     let relay = start(&upstream).run();
@@ -248,7 +270,7 @@ fn the_background_tells_of_a_lost_answer_and_of_its_end_and_a_dead_token_stops_a
         std::thread::sleep(Duration::from_millis(200));
     }
     let expected = |message: &str| format!("The tokens of account \"a\" were not refreshed: {message}");
-    let reset = "Connection reset by Claude API server";
+    let reset = "Connection reset by token endpoint server";
     eventually("both are told", || {
         let messages: Vec<String> = told(&hook).into_iter().map(|(_, message)| message).collect();
         messages == [expected(reset), expected(LOST)]

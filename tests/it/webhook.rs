@@ -138,6 +138,8 @@ fn a_limit_that_was_told_of_is_told_again_when_its_span_is_over_and_not_when_the
         ("daily", value!({ "name": "daily", "dailyCostLimit": 1 })),
         ("total", value!({ "name": "total", "totalCostLimit": 1 })),
         ("window", value!({ "name": "window", "rateLimitWindow": 60, "tokenLimit": 0, "rateLimitCost": 1 })),
+        ("window_requests", value!({ "name": "requests", "rateLimitWindow": 60, "rateLimitRequests": 1 })),
+        ("window_tokens", value!({ "name": "tokens", "rateLimitWindow": 60, "tokenLimit": 5 })),
     ];
     let keys = limits.map(|(name, body)| (name, relay.add_key_with(&body)));
     let told = |hook: &Upstream| {
@@ -154,8 +156,11 @@ fn a_limit_that_was_told_of_is_told_again_when_its_span_is_over_and_not_when_the
             assert_eq!(relay.message(key, REQUEST).status, 429, "{name}");
         }
     }
-    eventually("all are told", || figures(&relay)["sent"] == 3);
-    assert_eq!(told(&hook), ["daily", "total", "window"]);
+    eventually("all are told", || figures(&relay)["sent"] == 5);
+    assert_eq!(told(&hook), ["daily", "total", "window", "window_requests", "window_tokens"]);
+    let tokens = events(&hook).into_iter().find(|event| event["details"]["limit"] == "window_tokens").unwrap();
+    assert_eq!((&tokens["details"]["used"], &tokens["details"]["allowed"]), (&value!(1_000_071), &value!(5)));
+    assert_eq!(tokens["message"], "Key \"tokens\" has reached its window limit of tokens: 1000071 of 5");
     let window = events(&hook).into_iter().find(|event| event["details"]["limit"] == "window").unwrap();
     assert_eq!((&window["key"]["name"], &window["details"]["allowed"]), (&value!("window"), &value!(1.0)));
     assert!(window["details"]["resetAt"].is_string() && window["details"]["used"].as_f64().unwrap() > 3.0);
@@ -166,8 +171,8 @@ fn a_limit_that_was_told_of_is_told_again_when_its_span_is_over_and_not_when_the
         assert_eq!(relay.message(key, REQUEST).status, 429, "{name}");
     }
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(told(&hook).len(), 3, "nothing is told twice");
-    assert_eq!(relay.count("SELECT count(*) FROM told_limits"), 3);
+    assert_eq!(told(&hook).len(), 5, "nothing is told twice");
+    assert_eq!(relay.count("SELECT count(*) FROM told_limits"), 5);
 
     // As if a day had gone by.
     let db = rusqlite::Connection::open(relay.database()).unwrap();
@@ -178,8 +183,10 @@ fn a_limit_that_was_told_of_is_told_again_when_its_span_is_over_and_not_when_the
     for (name, key) in &keys {
         assert_eq!(relay.message(key, REQUEST).status, 429, "{name}");
     }
-    eventually("a new day's is told", || figures(&relay)["sent"] == 2);
-    assert_eq!(told(&hook), ["daily", "daily", "total", "window", "window"]);
+    eventually("a new day's is told", || figures(&relay)["sent"] == 4);
+    let twice = ["daily", "window", "window_requests", "window_tokens"].iter();
+    assert!(twice.clone().all(|name| told(&hook).iter().filter(|told| told == name).count() == 2), "{:?}", told(&hook));
+    assert_eq!(told(&hook).len(), 9);
 }
 
 #[test]
@@ -299,4 +306,52 @@ fn a_test_tells_what_came_in_the_form_that_is_set() {
     relay.admin("PUT", "/admin/settings", &value!({ "webhook": { "url": format!("http://{closed}/") } }));
     let tried = test(&relay).json()["data"].clone();
     assert_eq!((&tried["ok"], &tried["message"]), (&value!(false), &value!("The webhook could not be reached")));
+}
+
+#[test]
+fn a_sign_in_that_ends_again_is_told_again() {
+    let hook = Upstream::start(|_| json(204, ""));
+    let upstream = Upstream::start(|request| match request.target.as_str() {
+        "/token" => json(400, r#"{"error":"invalid_grant"}"#),
+        _ => json(200, &message("m", 1, 1)),
+    });
+    let start = Start::new().upstream(&upstream).with("OAUTH_TOKEN_URL", &format!("http://{}/token", upstream.address));
+    let relay = start.run();
+    aim(&relay, &hook, &value!({}));
+    let tokens = |number: u32| {
+        let end = claude_relay::model::time::now_ms() + 3_600_000;
+        let pair = [format!("access-{number}"), format!("refresh-{number}")];
+        value!({ "name": "a", "claudeAiOauth": { "accessToken": pair[0], "refreshToken": pair[1], "expiresAt": end } })
+    };
+    let id = relay.add_account(&tokens(0))["id"].as_str().unwrap().to_owned();
+    let told = || named(&events(&hook), "account.refresh_failed").len();
+    for number in 1..=2 {
+        let refresh = || relay.admin("POST", &format!("/admin/claude-accounts/{id}/refresh"), &Value::Null).status;
+        assert_eq!((refresh(), refresh()), (400, 400));
+        eventually("it is told", || told() == number);
+        let signed_in = relay.admin("PUT", &format!("/admin/claude-accounts/{id}"), &tokens(number as u32));
+        assert_eq!(signed_in.status, 200);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(told(), 2);
+}
+
+#[test]
+fn a_limit_whose_notice_was_dropped_is_told_again() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let up = Arc::clone(&is_up);
+    let hook = Upstream::start(move |_| json(if up.load(Ordering::Relaxed) { 204 } else { 500 }, ""));
+    let upstream = upstream(&Arc::new(AtomicU16::new(200)), "claude-sonnet-4-5");
+    let (relay, _) = Relay::with_upstream(&upstream);
+    aim(&relay, &hook, &value!({}));
+    let poor = relay.add_key_with(&value!({ "name": "poor", "totalCostLimit": 1 }));
+    assert_eq!([relay.message(&poor, REQUEST).status, relay.message(&poor, REQUEST).status], [200, 429]);
+    eventually("it was not taken", || figures(&relay)["lastError"] == "The webhook answered with status 500");
+    // Away, and later back.
+    assert_eq!(relay.admin("PUT", "/admin/settings", &value!({ "webhook": null })).status, 200);
+    eventually("nothing waits", || figures(&relay)["waiting"] == 0);
+    is_up.store(true, Ordering::Relaxed);
+    aim(&relay, &hook, &value!({}));
+    assert_eq!(relay.message(&poor, REQUEST).status, 429);
+    eventually("it is told", || figures(&relay)["sent"] == 1);
 }
