@@ -258,7 +258,7 @@ test('everything moves out as an export and in again, a dry run first', async (t
 })
 
 test('a live Redis moves in with its progress in sight, also after the page was left; a cancelled one changes nothing', async (t) => {
-  const count = 20_000
+  const count = 40_000
   const redis = await startRedis({ count, encryptionKey: ENCRYPTION_KEY, day: '2026-02-03' })
   t.after(() => redis.stop())
   const own = await startRelay(upstream)
@@ -298,9 +298,9 @@ test('a live Redis moves in with its progress in sight, also after the page was 
   await eventually('it goes on', async () => Number(await bar.getAttribute('aria-valuenow').catch(() => 100)) > 0)
   await page.getByText('Everything was written and checked.').waitFor({ timeout: 60_000 })
   const row = page.getByRole('row', { name: /API keys/ })
-  assert.deepEqual(await row.getByRole('cell').allTextContents(), ['20,000', '20,000', '0', '20,000'])
+  assert.deepEqual(await row.getByRole('cell').allTextContents(), ['40,000', '40,000', '0', '40,000'])
   assert.equal(await keys(), count)
-  assert.equal((await own.send(redis.clear(19_999))).status, 200, 'the same key works')
+  assert.equal((await own.send(redis.clear(count - 1))).status, 200, 'the same key works')
   await page.reload()
   await row.waitFor()
   await page.finish()

@@ -90,8 +90,14 @@ export function clock(milliseconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`
 }
 
-/** An instant, to the minute; the year only where it is another one. */
-export function instant(at: string | number | Date, locale: string, zone: string, now = new Date()): string {
+/** An instant, to the minute or the second; the year only where it is another one. */
+export function instant(
+  at: string | number | Date,
+  locale: string,
+  zone: string,
+  now = new Date(),
+  hasSeconds = false,
+): string {
   const date = new Date(at)
   if (Number.isNaN(date.getTime())) return ''
   const isThisYear = year(date, zone) === year(now, zone)
@@ -102,15 +108,9 @@ export function instant(at: string | number | Date, locale: string, zone: string
     day: 'numeric',
     hour: '2-digit',
     minute: '2-digit',
+    second: hasSeconds ? '2-digit' : undefined,
     hourCycle: 'h23',
   }).format(date)
-}
-
-/** An instant, to the second. */
-export function second(at: string | number | Date, locale: string, zone: string): string {
-  const date = new Date(at)
-  if (Number.isNaN(date.getTime())) return ''
-  return `${day(date, locale, zone)} ${time(date, locale, zone, true)}`
 }
 
 /** The time of day, with seconds where they matter. */

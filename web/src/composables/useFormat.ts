@@ -16,8 +16,8 @@ export function useFormat() {
     duration: (milliseconds: number) => format.duration(milliseconds, at()),
     latency: (milliseconds: number) => format.latency(milliseconds, at()),
     clock: format.clock,
-    instant: (when: string | number | Date) => format.instant(when, at(), relayZone),
-    second: (when: string | number | Date) => format.second(when, at(), relayZone),
+    instant: (when: string | number | Date, hasSeconds = false) =>
+      format.instant(when, at(), relayZone, new Date(), hasSeconds),
     time: (when: string | number | Date, hasSeconds = false) =>
       format.time(when, at(), relayZone, hasSeconds),
     day: (when: string | number | Date) => format.day(when, at(), relayZone),
