@@ -121,6 +121,30 @@ test('an unreachable relay is told, with a way to try again', async () => {
   await page.finish()
 })
 
+test('what lost the focus on purpose is not given it again', async () => {
+  const page = await openPage(browser, relay)
+  await page.visit('/web/keys')
+  const search = page.getByLabel('Search name, tag, note')
+  const change = () =>
+    page.evaluate(async () => {
+      document.body.append(document.createElement('i'))
+      await new Promise((done) => setTimeout(done, 100))
+      document.body.lastChild.remove()
+      return document.activeElement === document.body
+    })
+  await search.fill('a')
+  // As a phone does that puts its keyboard away.
+  await page.evaluate(() => document.activeElement.blur())
+  await eventually('the page may change', change)
+  await page.keyboard.press('Tab')
+  await search.fill('b')
+  await page.evaluate(() => (document.activeElement.disabled = true))
+  await eventually('the field has lost it', () => page.evaluate(() => document.activeElement === document.body))
+  await search.evaluate((one) => (one.disabled = false))
+  await eventually('the field has it again', () => search.evaluate((one) => one === document.activeElement))
+  await page.finish()
+})
+
 test('a phone goes everywhere by its menu', async () => {
   const page = await openPage(browser, relay, { width: 360, height: 740 })
   await page.visit('/web')

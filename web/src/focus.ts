@@ -76,7 +76,21 @@ function check(): void {
 /** Starts to watch the page; once, for good. */
 export function keepFocus(): void {
   document.addEventListener('focusin', ({ target }) => remember(target))
-  // Who points beside all things takes the focus away on purpose.
+  // A phone's keyboard that is put away takes the focus from a field that could keep it; so that is meant.
+  document.addEventListener('focusout', ({ target }) => {
+    setTimeout(() => {
+      const held = place?.path[0]?.element
+      if (
+        held === target &&
+        isLost() &&
+        document.hasFocus() &&
+        held?.isConnected &&
+        !held.matches(':disabled')
+      )
+        place = null
+    })
+  })
+  // Who points beside all things takes the focus away on purpose, too.
   document.addEventListener('pointerdown', ({ target }) => {
     if (!place?.path[0]?.element.contains(target as Node)) place = null
   })
