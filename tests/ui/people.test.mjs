@@ -155,6 +155,9 @@ test('a phone goes everywhere by its menu', async () => {
     await page.getByRole('dialog').waitFor({ state: 'detached' })
     await page.getByRole('heading', { name: place, level: 1 }).waitFor()
   }
+  await page.visit('/web/system/move')
+  const { x, width } = await page.getByRole('link', { name: 'Move in and out' }).boundingBox()
+  assert.ok(x >= 0 && x + width <= 360, `the open part stands from ${x} to ${x + width}`)
   await page.getByRole('button', { name: 'Menu' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Sign out' }).click()
   await page.getByRole('heading', { name: 'Sign in' }).waitFor()
