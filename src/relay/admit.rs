@@ -136,6 +136,9 @@ pub struct Ask<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) permits: Arc<Permits>,
+    /// The same for requests that only count tokens: Claude Code sends some thirty at once, and no message is to be refused
+    /// for them.
+    pub(super) counting: Arc<Permits>,
     pub(super) windows: Windows,
     pub(super) budgets: Budgets,
     /// What every key begins with.
@@ -158,7 +161,8 @@ impl Gate {
             // Nobody waits for a permit that is worth nothing.
             self.budgets.check(store, &key, now_ms)?;
         }
-        let permit = self.permits.take(&key, self.wait, &ask.departed)?;
+        let permits = if is_billed { &self.permits } else { &self.counting };
+        let permit = permits.take(&key, self.wait, &ask.departed)?;
         if permit.has_waited {
             // Meanwhile the admin may have changed or deleted it.
             key = identify(store, &self.prefix, ask.clear)?;

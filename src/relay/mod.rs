@@ -158,7 +158,7 @@ impl Relay {
         &self.notices
     }
 
-    /// Requests of a key that run now.
+    /// Requests of a key that run now, without those that only count tokens.
     pub fn running(&self, key_seq: i64) -> i64 {
         self.gate.permits.running(key_seq)
     }

@@ -116,13 +116,19 @@ pub(crate) fn read_large(exchange: &mut Exchange, head: &Head) -> Result<Body, A
     })
 }
 
-/// Refuses a body in a coding that is not read here. No client of the admin's routes compresses what it sends, and what is
-/// not inflated needs no bound on its inflated size.
-fn check_coding(head: &Head, media_type: &str, request_id: &str) -> Result<(), Answer> {
+/// Refuses a body that is compressed. No known client compresses what it sends, and what is not inflated needs no bound on
+/// its inflated size.
+pub(crate) fn check_uncompressed(head: &Head, request_id: &str) -> Result<(), Answer> {
     let coding = head.header("content-encoding").unwrap_or(b"identity");
-    if !coding.trim_ascii().eq_ignore_ascii_case(b"identity") {
-        return Err(dialect::unsupported(request_id, "The request body must not be compressed"));
+    match coding.trim_ascii().eq_ignore_ascii_case(b"identity") {
+        true => Ok(()),
+        false => Err(dialect::unsupported(request_id, "The request body must not be compressed")),
     }
+}
+
+/// Refuses a body in a coding that is not read here.
+fn check_coding(head: &Head, media_type: &str, request_id: &str) -> Result<(), Answer> {
+    check_uncompressed(head, request_id)?;
     let charset = media_type.split(';').skip(1).find_map(|parameter| parameter.trim().strip_prefix("charset="));
     match charset.map(|charset| charset.trim_matches('"')) {
         None | Some("utf-8" | "utf8" | "us-ascii") => Ok(()),

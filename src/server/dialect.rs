@@ -153,28 +153,28 @@ pub(crate) fn refused(refused: &Refused) -> Answer {
                 "concurrencyLimit": limit,
             }),
         ),
-        Refused::Requests { current, limit, reset_at_ms, remaining_minutes } => Answer::json(
-            429,
-            &json!({
+        Refused::Requests { current, limit, reset_at_ms, remaining_minutes } => {
+            let body = json!({
                 "error": "Rate limit exceeded",
                 "message": format!("已达到请求次数限制 ({limit} 次)，将在 {remaining_minutes} 分钟后重置"),
                 "currentRequests": current,
                 "requestLimit": limit,
                 "resetAt": iso(*reset_at_ms),
                 "remainingMinutes": remaining_minutes,
-            }),
-        ),
-        Refused::Tokens { current, limit, reset_at_ms, remaining_minutes } => Answer::json(
-            429,
-            &json!({
+            });
+            again_in(Answer::json(429, &body), seconds_until(*reset_at_ms))
+        }
+        Refused::Tokens { current, limit, reset_at_ms, remaining_minutes } => {
+            let body = json!({
                 "error": "Rate limit exceeded",
                 "message": format!("已达到 Token 使用限制 ({limit} tokens)，将在 {remaining_minutes} 分钟后重置"),
                 "currentTokens": current,
                 "tokenLimit": limit,
                 "resetAt": iso(*reset_at_ms),
                 "remainingMinutes": remaining_minutes,
-            }),
-        ),
+            });
+            again_in(Answer::json(429, &body), seconds_until(*reset_at_ms))
+        }
         Refused::WindowCost { current, limit, reset_at_ms } => {
             too_costly(("Rate limit cost exceeded", "for this window"), *current, *limit, Some(*reset_at_ms))
         }
@@ -202,9 +202,8 @@ pub(crate) fn refused(refused: &Refused) -> Answer {
 pub(crate) fn unserved(unserved: &Unserved) -> Answer {
     match unserved {
         Unserved::Resting(until_ms) => {
-            let seconds = ((until_ms - now_ms()).max(0) + 999) / 1000;
             let message = format!("All accounts are at their limits. The first is ready again at {}.", iso(*until_ms));
-            anthropic(429, "rate_limit_error", &message).with("Retry-After", seconds.max(1).to_string())
+            again_in(anthropic(429, "rate_limit_error", &message), seconds_until(*until_ms))
         }
         Unserved::Busy => {
             let message = "All accounts have as many requests as they may have at a time, try again";
@@ -220,7 +219,7 @@ pub(crate) fn unserved(unserved: &Unserved) -> Answer {
 /// A key that has spent what it may, in the manner of the original's later versions. Amounts are pico-dollars.
 fn too_costly((title, span): (&str, &str), current: i64, limit: i64, reset_at_ms: Option<i64>) -> Answer {
     /// Nobody is sent away for longer than a day at once, in seconds: until then the admin may have raised the limit.
-    const RETRY_AFTER_MAX: i64 = 86_400;
+    const RETRY_AFTER_MAX: u64 = 86_400;
     let (used, allowed) = (cost::dollars_text(current), cost::dollars_text(limit));
     let body = json!({
         "error": title,
@@ -231,12 +230,26 @@ fn too_costly((title, span): (&str, &str), current: i64, limit: i64, reset_at_ms
     });
     let answer = Answer::json(429, &body);
     match reset_at_ms {
-        Some(reset_at_ms) => {
-            let seconds = (reset_at_ms.saturating_sub(now_ms()) + 999) / 1000;
-            answer.with("Retry-After", seconds.clamp(1, RETRY_AFTER_MAX).to_string())
-        }
-        None => answer,
+        Some(reset_at_ms) => again_in(answer, seconds_until(reset_at_ms).min(RETRY_AFTER_MAX)),
+        None => answer.with(SHOULD_RETRY, "false"),
     }
+}
+
+/// What the official clients obey before anything else when they decide whether to try again.
+const SHOULD_RETRY: &str = "x-should-retry";
+
+/// Says when to come again. The official SDKs sleep for as long as they are told, be it a day: of a long wait their users
+/// are told at once instead.
+pub(crate) fn again_in(answer: Answer, seconds: u64) -> Answer {
+    /// What SDKs waited for at the most when they still had a bound of their own, in seconds.
+    const SLEPT_MAX: u64 = 60;
+    let answer = answer.with("Retry-After", seconds.max(1).to_string());
+    if seconds > SLEPT_MAX { answer.with(SHOULD_RETRY, "false") } else { answer }
+}
+
+/// From now until an instant, rounded up.
+fn seconds_until(at_ms: i64) -> u64 {
+    u64::try_from(at_ms.saturating_sub(now_ms())).unwrap_or(0).div_ceil(1000)
 }
 
 /// A relayed request that got no answer: the contract's body, with the status that a client's retries understand.
@@ -260,7 +273,7 @@ pub(crate) const ENDED_BY_ADMIN: &str = "The request was ended by the administra
 /// but not where they are told.
 pub(crate) fn ended_by_admin() -> Answer {
     let body = json!({ "error": "Relay service error", "message": ENDED_BY_ADMIN, "timestamp": iso(now_ms()) });
-    Answer::json(503, &body).with("x-should-retry", "false")
+    Answer::json(503, &body).with(SHOULD_RETRY, "false")
 }
 
 /// The `error.type` of an event that ends a stream.

@@ -5,6 +5,7 @@
 
 use super::address;
 use super::call::Answer;
+use super::dialect::again_in;
 use crate::http::Head;
 use crate::model::time::{iso, now_ms};
 use serde_json::json;
@@ -95,8 +96,7 @@ impl AddressLimit {
             "message": "Too many requests from this IP, please try again later.",
             "retryAfter": seconds,
         });
-        Answer::json(429, &body)
-            .with("Retry-After", seconds.to_string())
+        again_in(Answer::json(429, &body), seconds)
             .with("X-RateLimit-Limit", self.requests_max.to_string())
             .with("X-RateLimit-Remaining", "0")
             .with("X-RateLimit-Reset", iso(reset_at_ms))

@@ -1,7 +1,7 @@
 //! The main path's two ends: a client's request goes in, its answer comes out piece by piece.
 
 use super::Server;
-use super::call::{Answer as Whole, body_refused};
+use super::call::{Answer as Whole, body_refused, check_uncompressed};
 use super::departed::departed;
 use super::dialect;
 use super::fields::Template;
@@ -130,9 +130,12 @@ impl Drop for Unlisted<'_> {
     }
 }
 
-/// The refusal of a body that is no JSON object. What does not say that it is JSON, and an array, is to the original a
+/// The refusal of a body that is no JSON object, or of one that cannot be read as such. What does not say that it is JSON, and an array, is to the original a
 /// request without members.
 fn unreadable(head: &Head, body: &[u8], request_id: &str) -> Whole {
+    if let Err(refusal) = check_uncompressed(head, request_id) {
+        return refusal;
+    }
     let kind = head.header("content-type").unwrap_or_default();
     let is_json = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let is_json = is_json.eq_ignore_ascii_case(b"application/json");

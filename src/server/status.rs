@@ -34,6 +34,11 @@ pub(crate) fn probe(_: &Server, _: &Call) -> Outcome {
     Ok(Answer::empty(200))
 }
 
+/// `GET …/api/hello`: what Claude Code asks, mostly with HEAD, to see whether its base URL can be reached.
+pub(crate) fn hello(_: &Server, _: &Call) -> Outcome {
+    Ok(Answer::json(200, &json!({ "message": "hello" })))
+}
+
 /// `POST …/api/event_logging/batch`: what clients tell of themselves. Nothing of it is kept.
 pub(crate) fn ignore() -> Answer {
     Answer::json(200, &json!({}))

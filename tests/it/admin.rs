@@ -292,6 +292,11 @@ fn health_pages_and_plumbing_answer() {
     for target in ["/", "/api", "/claude"] {
         assert_eq!(fetch(relay.address, "HEAD", target, &[], b"").status, 200, "{target}");
     }
+    // Claude Code's look whether it can reach the API, under each base URL.
+    for target in ["/api/api/hello", "/claude/api/hello", "/api/hello"] {
+        let probe = fetch(relay.address, "HEAD", target, &[], b"");
+        assert_eq!((probe.status, relay.get(target, &[]).status), (200, 200), "{target}");
+    }
     let page = relay.get("/web", &[]);
     assert_eq!((page.status, page.field("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(!page.field("content-security-policy").unwrap().contains("unsafe"));

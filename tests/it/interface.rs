@@ -2,10 +2,12 @@
 
 use crate::harness::client::fetch;
 use crate::harness::relay::{ADMIN, Start};
-use crate::harness::upstream::json;
+use crate::harness::upstream::{Step, json};
 use crate::harness::{Relay, Upstream, eventually};
 use crate::samples::{REQUEST, message};
 use serde_json::{Value, json as value};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn tokens_are_counted_by_the_upstream_and_not_billed() {
@@ -22,6 +24,31 @@ fn tokens_are_counted_by_the_upstream_and_not_billed() {
     }
     assert_eq!(relay.count("SELECT count(*) FROM ledger"), 0);
     assert_eq!(relay.post("/v1/messages/count_tokens", &[], REQUEST).status, 401);
+}
+
+#[test]
+fn who_counts_tokens_takes_no_place_of_a_message() {
+    let is_open = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&is_open);
+    let upstream = Upstream::start(move |request| match request.target.as_str() {
+        "/v1/messages/count_tokens" => {
+            [Step::Gate(Arc::clone(&gate))].into_iter().chain(json(200, r#"{"input_tokens":9}"#)).collect()
+        }
+        _ => json(200, &message("m", 1, 1)),
+    });
+    let (relay, _) = Relay::with_upstream(&upstream);
+    let key = relay.add_key_with(&value!({ "name": "one", "concurrencyLimit": 1 }));
+    let fields = [("x-api-key", key.clear.as_str()), ("Content-Type", "application/json")];
+    let count = || relay.post("/v1/messages/count_tokens", &fields, REQUEST).status;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(count);
+        eventually("the first count is there", || upstream.received().len() == 1);
+        assert_eq!(count(), 429, "counts have as many places as messages have");
+        assert_eq!(relay.message(&key, REQUEST).status, 200);
+        is_open.store(true, Ordering::Relaxed);
+        assert_eq!(first.join().unwrap(), 200);
+    });
+    assert_eq!(count(), 200, "the place is free again");
 }
 
 #[test]

@@ -101,6 +101,8 @@ fn a_budget_that_is_spent_refuses_and_says_until_when() {
             }
             None => assert_eq!(retry_after, None),
         }
+        let is_long = retry_after.is_none_or(|seconds| seconds > 60);
+        assert_eq!(refused.field("x-should-retry"), is_long.then_some("false"), "{member}: SDKs sleep for all of it");
         if budget.is_none() {
             let length = expected.unwrap() - before;
             assert!((7 * 60_000..7 * 60_000 + 10_000).contains(&length), "{length}");

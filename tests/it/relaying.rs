@@ -362,6 +362,18 @@ fn refusals_have_the_wording_of_the_contract() {
 }
 
 #[test]
+fn a_compressed_body_is_refused_for_what_it_is() {
+    let upstream = streaming(events("m", 1, 1));
+    let (relay, key) = Relay::with_upstream(&upstream);
+    let fields =
+        [("x-api-key", key.clear.as_str()), ("Content-Type", "application/json"), ("Content-Encoding", "gzip")];
+    let refused = relay.post("/api/v1/messages", &fields, b"\x1f\x8b\x08\x00");
+    assert_eq!(refused.status, 415);
+    assert_eq!(refused.json()["message"], "The request body must not be compressed");
+    assert!(upstream.received().is_empty());
+}
+
+#[test]
 fn without_an_account_the_admin_is_told_and_unknown_paths_are_told_in_the_contracts_words() {
     let relay = crate::harness::relay::Start::new().run();
     let key = relay.add_key("k");

@@ -97,6 +97,12 @@ pub static DIFFERENCES: &[Row] = &[
         "[BUG 31] the relay does not look into messages: the upstream judges them (it is scripted to answer here)",
     ),
     row("messages-restricted-model-stream", "field:content-type field:etag", "[BUG 29] one JSON error for both modes"),
+    row(
+        "messages-rate-limit-requests-stream messages-rate-limit-tokens",
+        "field:retry-after field:x-should-retry",
+        "a full window says when it ends, and that nobody is to sleep until then: the SDKs would",
+    ),
+    row("global-rate-limit global-rate-limit-messages", "field:x-should-retry", "as above"),
     row("key-info-ok", "body/keyInfo/expiresAt", "the holder of a key is told how long it lives"),
     row("key-info-concurrency-exceeded", "status body*", "[BUG 52] reports take no permit"),
     row(
