@@ -130,8 +130,8 @@ impl Drop for Unlisted<'_> {
     }
 }
 
-/// The refusal of a body that is no JSON object, or of one that cannot be read as such. What does not say that it is JSON, and an array, is to the original a
-/// request without members.
+/// The refusal of a body that is no JSON object, or that cannot be read as one. What does not say that it is JSON, and an
+/// array, is to the original a request without members.
 fn unreadable(head: &Head, body: &[u8], request_id: &str) -> Whole {
     if let Err(refusal) = check_uncompressed(head, request_id) {
         return refusal;
