@@ -1,7 +1,8 @@
 //! The SQL that turns what was read into the relay's sums, step by step. What was counted of an origin before is part of the
 //! picture, so that nothing counts twice, whatever its source has forgotten or tells apart now.
 
-/// `hashes`: the index of keys. `raw`: what was read, as it was read. `ranks`: the keys in the order in which they will be written. `stage`: the sums
+/// `hashes`: the index of keys. `raw`: what was read, as it was read. `ranks`: the keys in the order in which they will be
+/// written, found by their row number here too: a later import looks up each sum of an earlier one by it. `stage`: the sums
 /// as the relay has them; `rest` marks those that the original did not count by model. `final`: what each sum is, and what
 /// of it is new, priced. `growth`: by how much each key (kind 1), each sum of all (0) and each bucket of all keys (2) grows,
 /// for the comparison afterwards.
@@ -11,7 +12,7 @@ pub(super) const TABLES: &str = "
     CREATE TABLE raw (subject TEXT NOT NULL, span INTEGER NOT NULL, bucket INTEGER NOT NULL, model TEXT NOT NULL,
         a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL, e INTEGER NOT NULL,
         PRIMARY KEY (subject, span, bucket, model)) STRICT, WITHOUT ROWID;
-    CREATE TABLE ranks (rank INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER) STRICT;
+    CREATE TABLE ranks (rank INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER UNIQUE) STRICT;
     CREATE TABLE stage (scope INTEGER NOT NULL, rank INTEGER NOT NULL, model TEXT NOT NULL, rest INTEGER NOT NULL,
         span INTEGER NOT NULL, bucket INTEGER NOT NULL,
         a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL, e INTEGER NOT NULL,
@@ -145,3 +146,67 @@ pub(super) const GROWTH: [&str; 3] = [
     "INSERT INTO growth SELECT 2, span, bucket, '', sum(na), sum(nb), sum(nc), sum(nd), sum(ne)
      FROM final WHERE scope = 1 AND span > 0 GROUP BY span, bucket",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::{Connection, StatementStatus};
+
+    const RELAY: &str = "
+        ATTACH ':memory:' AS relay;
+        CREATE TABLE relay.api_keys (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
+        CREATE TABLE relay.imported_usage (origin INTEGER NOT NULL, scope INTEGER NOT NULL, subject INTEGER NOT NULL,
+            span INTEGER NOT NULL, bucket INTEGER NOT NULL, model TEXT NOT NULL, requests INTEGER NOT NULL,
+            input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, cache_creation_tokens INTEGER NOT NULL,
+            cache_read_tokens INTEGER NOT NULL,
+            PRIMARY KEY (origin, scope, span, bucket, subject, model)) STRICT, WITHOUT ROWID;";
+
+    /// What each step costs, in steps of SQLite's machine, for keys that were all imported before; the source has half of
+    /// them still.
+    fn costs(count: i64) -> Vec<(&'static str, i64)> {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(RELAY).unwrap();
+        db.execute_batch(TABLES).unwrap();
+        for number in 1..=count {
+            let id = format!("key-{number}");
+            db.execute("INSERT INTO relay.api_keys VALUES (?1, ?2)", (number, &id)).unwrap();
+            for (span, bucket) in [(0, 0), (1, 202_611), (2, 20_261_123)] {
+                for model in ["m", "unknown"] {
+                    let sql = "INSERT INTO relay.imported_usage VALUES (1, 1, ?1, ?2, ?3, ?4, 1, 1, 1, 1, 1)";
+                    db.execute(sql, (number, span, bucket, model)).unwrap();
+                }
+                if number % 2 == 0 {
+                    let sql = "INSERT INTO raw VALUES (?1, ?2, ?3, '', 2, 2, 2, 2, 2)";
+                    db.execute(sql, (&id, span, bucket)).unwrap();
+                }
+            }
+            if number % 2 == 0 {
+                db.execute("INSERT INTO keys VALUES (?1, 0, '{}')", [&id]).unwrap();
+                db.execute("INSERT INTO ranks (id, seq) VALUES (?1, ?2)", (&id, number)).unwrap();
+            }
+        }
+        let mut steps = vec![ABSENT, SEED];
+        steps.extend(OF_KEYS);
+        steps.push(USED_BY_ABSENT);
+        steps.extend(OF_ALL);
+        steps.extend([RESTS, MISSING, SUMS]);
+        let cost = |sql| {
+            let mut statement = db.prepare(sql).unwrap();
+            for parameter in 1..=statement.parameter_count() {
+                statement.raw_bind_parameter(parameter, 1).unwrap();
+            }
+            let mut rows = statement.raw_query();
+            while rows.next().unwrap().is_some() {}
+            drop(rows);
+            (sql, i64::from(statement.get_status(StatementStatus::VmStep)))
+        };
+        steps.into_iter().map(cost).collect()
+    }
+
+    #[test]
+    fn a_second_import_of_ten_times_the_keys_costs_ten_times_as_much() {
+        for ((sql, few), (_, many)) in costs(100).into_iter().zip(costs(1000)) {
+            assert!(many < 15 * few.max(100), "{few} and {many} steps: {sql}");
+        }
+    }
+}
