@@ -38,6 +38,16 @@ pub(super) const SEED: &str = "
     ON CONFLICT DO UPDATE SET a = max(a, excluded.a), b = max(b, excluded.b), c = max(c, excluded.c),
         d = max(d, excluded.d), e = max(e, excluded.e)";
 
+/// What keys used beyond their models in buckets that the source has forgotten since counts as it was.
+pub(super) const FORGOTTEN: &str = "
+    INSERT INTO stage
+    SELECT 1, rank, 'unknown', 1, span, bucket, requests, input_tokens, output_tokens, cache_creation_tokens,
+        cache_read_tokens
+    FROM relay.imported_usage AS i JOIN ranks ON ranks.seq = i.subject
+    WHERE origin = ?1 AND i.scope = 1 AND i.span > 0 AND i.model = 'unknown' AND ranks.id <> ?2
+        AND ranks.id IN (SELECT id FROM keys) AND NOT EXISTS (SELECT 1 FROM raw WHERE raw.subject = ranks.id
+            AND raw.span = i.span AND raw.bucket = i.bucket AND raw.model IN ('', 'unknown'))";
+
 /// Keys of this origin that this source does not have: an export leaves out those that were deleted.
 pub(super) const ABSENT: &str = "
     INSERT INTO ranks (id, seq)
@@ -58,6 +68,14 @@ pub(super) const RESTS: &str = "
     FROM relay.imported_usage AS i JOIN ranks ON ranks.seq = i.subject
     WHERE origin = ?1 AND i.scope = 1 AND i.model = 'unknown' AND (ranks.id = ?2 OR EXISTS (SELECT 1 FROM raw
         WHERE raw.subject = ranks.id AND raw.span = i.span AND raw.bucket = i.bucket AND raw.model = ''))
+    ON CONFLICT DO NOTHING";
+/// The same of all keys together, in buckets of which anything is known.
+pub(super) const RESTS_OF_ALL: &str = "
+    INSERT INTO stage
+    SELECT 0, 0, 'unknown', 1, span, bucket, 0, 0, 0, 0, 0
+    FROM relay.imported_usage
+    WHERE origin = ?1 AND scope = 0 AND model = 'unknown'
+        AND (span, bucket) IN (SELECT span, bucket FROM stage WHERE scope = 0)
     ON CONFLICT DO NOTHING";
 
 /// The steps from what was read to the sums of keys. Requests, input, output, cache writes and cache reads are a to e.
@@ -92,9 +110,9 @@ pub(super) const OF_ALL: [&str; 5] = [
     "INSERT INTO stage SELECT 0, 0, model, 0, span, bucket, a, b, c, d, e FROM raw WHERE subject = '' AND model <> ''",
     "INSERT INTO stage SELECT 0, 0, model, 0, 0, 0, sum(a), sum(b), sum(c), sum(d), sum(e)
      FROM stage WHERE scope = 0 AND span = 1 GROUP BY model",
-    // Never less than its keys together.
+    // Never less than its keys together. What has no model may be here under the name of one, so it is none of them.
     "INSERT INTO stage SELECT 0, 0, model, 0, span, bucket, sum(a), sum(b), sum(c), sum(d), sum(e)
-     FROM stage WHERE scope = 1 AND rest = 0 GROUP BY model, span, bucket
+     FROM stage WHERE scope = 1 AND rest = 0 AND model <> 'unknown' GROUP BY model, span, bucket
      ON CONFLICT DO UPDATE SET a = max(a, excluded.a), b = max(b, excluded.b), c = max(c, excluded.c),
          d = max(d, excluded.d), e = max(e, excluded.e)",
     "INSERT INTO stage
@@ -185,11 +203,11 @@ mod tests {
                 db.execute("INSERT INTO ranks (id, seq) VALUES (?1, ?2)", (&id, number)).unwrap();
             }
         }
-        let mut steps = vec![ABSENT, SEED];
+        let mut steps = vec![ABSENT, SEED, FORGOTTEN];
         steps.extend(OF_KEYS);
         steps.push(USED_BY_ABSENT);
         steps.extend(OF_ALL);
-        steps.extend([RESTS, MISSING, SUMS]);
+        steps.extend([RESTS, RESTS_OF_ALL, MISSING, SUMS]);
         let cost = |sql| {
             let mut statement = db.prepare(sql).unwrap();
             for parameter in 1..=statement.parameter_count() {
