@@ -407,3 +407,30 @@ fn what_the_source_has_forgotten_since_stays_as_it_was() {
         assert_eq!(relay.query(sums), before, "without {name}");
     }
 }
+
+#[test]
+fn all_time_is_never_less_than_its_months() {
+    let redis = Redis::start();
+    put_keys(&redis, &["a"]);
+    count_requests(
+        &redis,
+        &[
+            ("usage:a", "3"),
+            // The end of a month whose records by key and model have ended before it.
+            ("usage:monthly:a:2025-11", "2"),
+            ("usage:model:monthly:m:2025-11", "1"),
+            // Two of three by a key that was deleted with its records.
+            ("usage:monthly:a:2025-12", "1"),
+            ("usage:a:model:monthly:m:2025-12", "1"),
+            ("usage:model:monthly:m:2025-12", "3"),
+        ],
+    );
+    let relay = Start::new().run();
+    assert_eq!(migrate(&relay, &from_redis(&redis))["state"], "done");
+    assert_eq!((requests(&relay, 0), requests(&relay, 1)), ((5, 5), (5, 5)));
+    let sums = relay.query("SELECT * FROM rollups");
+    let response = relay.admin("POST", "/admin/export", &json!({ "encryptionKey": ORIGINAL_KEY }));
+    let export = json!({ "source": "json", "export": response.text(), "encryptionKey": ORIGINAL_KEY });
+    assert_eq!(migrate(&relay, &export)["state"], "done");
+    assert_eq!(relay.query("SELECT * FROM rollups"), sums);
+}

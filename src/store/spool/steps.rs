@@ -105,23 +105,34 @@ pub(super) const OF_KEYS: [&str; 4] = [
 ];
 
 /// The steps to the sums of all keys together.
-pub(super) const OF_ALL: [&str; 5] = [
-    // What the original counted by model, for all keys together; and their months for all time.
+pub(super) const OF_ALL: [&str; 6] = [
+    // What the original counted by model, for all keys together.
     "INSERT INTO stage SELECT 0, 0, model, 0, span, bucket, a, b, c, d, e FROM raw WHERE subject = '' AND model <> ''",
-    "INSERT INTO stage SELECT 0, 0, model, 0, 0, 0, sum(a), sum(b), sum(c), sum(d), sum(e)
-     FROM stage WHERE scope = 0 AND span = 1 GROUP BY model",
     // Never less than its keys together. What has no model may be here under the name of one, so it is none of them.
     "INSERT INTO stage SELECT 0, 0, model, 0, span, bucket, sum(a), sum(b), sum(c), sum(d), sum(e)
      FROM stage WHERE scope = 1 AND rest = 0 AND model <> 'unknown' GROUP BY model, span, bucket
      ON CONFLICT DO UPDATE SET a = max(a, excluded.a), b = max(b, excluded.b), c = max(c, excluded.c),
          d = max(d, excluded.d), e = max(e, excluded.e)",
+    // What keys used beyond that, by hours, days and months.
     "INSERT INTO stage
      SELECT 0, 0, 'unknown', 1, span, bucket, max(0, sum(a)), max(0, sum(b)), max(0, sum(c)), max(0, sum(d)),
          max(0, sum(e))
      FROM (SELECT span, bucket, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, sum(e) AS e
-             FROM stage WHERE scope = 1 GROUP BY span, bucket
-         UNION ALL SELECT span, bucket, -a, -b, -c, -d, -e FROM stage WHERE scope = 0)
+             FROM stage WHERE scope = 1 AND span > 0 GROUP BY span, bucket
+         UNION ALL SELECT span, bucket, -a, -b, -c, -d, -e FROM stage WHERE scope = 0 AND span > 0)
      GROUP BY span, bucket HAVING sum(a) > 0 OR sum(b) > 0 OR sum(c) > 0 OR sum(d) > 0 OR sum(e) > 0",
+    // All time: the months, when none of them is too small any more, and what keys used beyond these.
+    "INSERT INTO stage SELECT 0, 0, model, rest, 0, 0, sum(a), sum(b), sum(c), sum(d), sum(e)
+     FROM stage WHERE scope = 0 AND span = 1 GROUP BY model, rest
+     ON CONFLICT DO UPDATE SET a = max(a, excluded.a), b = max(b, excluded.b), c = max(c, excluded.c),
+         d = max(d, excluded.d), e = max(e, excluded.e)",
+    "INSERT INTO stage
+     SELECT 0, 0, 'unknown', 1, 0, 0, max(0, sum(a)), max(0, sum(b)), max(0, sum(c)), max(0, sum(d)), max(0, sum(e))
+     FROM (SELECT a, b, c, d, e FROM stage WHERE scope = 1 AND span = 0
+         UNION ALL SELECT -a, -b, -c, -d, -e FROM stage WHERE scope = 0 AND span = 0)
+     HAVING sum(a) > 0 OR sum(b) > 0 OR sum(c) > 0 OR sum(d) > 0 OR sum(e) > 0
+     ON CONFLICT DO UPDATE SET a = a + excluded.a, b = b + excluded.b, c = c + excluded.c, d = d + excluded.d,
+         e = e + excluded.e",
     // What is in no key any more belongs to keys that were deleted: one stands for them all.
     "INSERT INTO stage
      SELECT 1, -1, 'unknown', 1, span, bucket, max(0, sum(a)), max(0, sum(b)), max(0, sum(c)), max(0, sum(d)),
