@@ -83,9 +83,15 @@ impl Fields {
         Some(if amount > 0.0 { millionths.max(1) } else { 0 } * (cost::DOLLAR / 1_000_000))
     }
 
-    /// A list of texts, written as JSON; empty if it cannot be read, as it was there.
+    /// The texts of a list, written as JSON; empty if it cannot be read, as it was there. What else is in it stops nothing, as
+    /// no model's name was ever equal to it.
     pub(super) fn texts(&self, name: &str) -> Vec<String> {
-        serde_json::from_str(self.text(name)).unwrap_or_default()
+        let list: Vec<Value> = serde_json::from_str(self.text(name)).unwrap_or_default();
+        let text = |item| match item {
+            Value::String(text) => Some(text),
+            _ => None,
+        };
+        list.into_iter().filter_map(text).collect()
     }
 
     /// A count; `None` if it is none that can be true.
@@ -100,6 +106,20 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_keeps_its_texts_whatever_else_is_in_it() {
+        for (text, expected) in [
+            (r#"["claude-opus-4-20250514",null,5,["a"],"b"]"#, vec!["claude-opus-4-20250514", "b"]),
+            ("[]", vec![]),
+            ("null", vec![]),
+            ("claude-opus-4-20250514", vec![]),
+            ("", vec![]),
+        ] {
+            let fields = Fields::from(HashMap::from([("restrictedModels".to_owned(), text.to_owned())]));
+            assert_eq!(fields.texts("restrictedModels"), expected, "{text}");
+        }
+    }
 
     #[test]
     fn limits_are_none_only_where_they_cannot_be_read() {

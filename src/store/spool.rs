@@ -19,7 +19,9 @@ use std::collections::HashMap;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use steps::{ABSENT, GROWTH, MISSING, OF_ALL, OF_KEYS, RESTS, SEED, SUMS, TABLES, USED_BY_ABSENT};
+use steps::{
+    ABSENT, FORGOTTEN, GROWTH, MISSING, OF_ALL, OF_KEYS, RESTS, RESTS_OF_ALL, SEED, SUMS, TABLES, USED_BY_ABSENT,
+};
 
 /// Its file in the data folder.
 const FILE: &str = "migration.spool";
@@ -193,6 +195,7 @@ impl Spool {
         self.db.execute(&format!("{rank} ORDER BY keys.created_at_ms, keys.id"), [])?;
         self.db.execute(ABSENT, [origin])?;
         self.db.execute(SEED, [origin])?;
+        self.db.execute(FORGOTTEN, params![origin, lost.id])?;
         for step in OF_KEYS {
             goes_on()?;
             self.db.execute(step, [])?;
@@ -204,6 +207,7 @@ impl Spool {
         }
         self.place_lost(lost, rank)?;
         self.db.execute(RESTS, params![origin, lost.id])?;
+        self.db.execute(RESTS_OF_ALL, [origin])?;
         let missing: i64 = self.db.query_row(MISSING, [], |row| row.get(0))?;
         if missing > 0 {
             let problem = format!("{missing} sums of the source would be less here than there");
@@ -293,7 +297,7 @@ impl Drop for Spool {
 fn sum(row: &Row<'_>) -> rusqlite::Result<Sum> {
     let mut all = [0; 5];
     let mut new = [0; 5];
-    let is_rest = row.get::<_, i64>(0)? == 1 && row.get_ref(2)?.as_str()? == UNKNOWN;
+    let is_rest = row.get_ref(2)?.as_str()? == UNKNOWN;
     for column in 0..5 {
         let (now, before): (i64, i64) = (row.get(5 + column)?, row.get(10 + column)?);
         // What has become less was removed there by its age, and stays here; but what was not told apart by model and is

@@ -315,3 +315,122 @@ fn instants_out_of_range_stop_no_import_and_a_key_without_an_identifier_is_count
     assert_eq!(status(&relay, "far").0, 200);
     assert_eq!(list(&relay, "/admin/api-keys").len(), 1);
 }
+
+/// Requests in a bucket by all keys together, and by each of them.
+fn requests(relay: &Relay, span: i64) -> (i64, i64) {
+    let of = |scope: i64| {
+        relay.count(&format!("SELECT coalesce(sum(requests), 0) FROM rollups WHERE scope = {scope} AND span = {span}"))
+    };
+    (of(0), of(1))
+}
+
+fn count_requests(redis: &Redis, records: &[(&str, &str)]) {
+    for (name, count) in records {
+        let field = if name.matches(':').count() == 1 { "totalRequests" } else { "requests" };
+        put(redis, name, &[(field, count)]);
+    }
+}
+
+fn put_keys(redis: &Redis, ids: &[&str]) {
+    for id in ids {
+        let clear = clear(id);
+        let fields = [("id", *id), ("name", *id), ("apiKey", clear.as_str()), ("isActive", "true")];
+        put(redis, &format!("apikey:{id}"), &fields);
+    }
+}
+
+/// The records of a key's models end before those of the key, which was used with another model later that day.
+#[test]
+fn what_is_told_apart_by_model_only_for_all_keys_counts_once_on_every_way() {
+    let redis = Redis::start();
+    put_keys(&redis, &["a", "b"]);
+    count_requests(
+        &redis,
+        &[
+            ("usage:daily:a:2026-10-28", "2"),
+            ("usage:a:model:daily:later:2026-10-28", "1"),
+            ("usage:daily:b:2026-10-28", "1"),
+            ("usage:b:model:daily:early:2026-10-28", "1"),
+            ("usage:model:daily:early:2026-10-28", "2"),
+            ("usage:model:daily:later:2026-10-28", "1"),
+        ],
+    );
+    let (relay, other) = (Start::new().run(), Start::new().run());
+    assert_eq!(migrate(&relay, &from_redis(&redis))["state"], "done");
+    assert_eq!(requests(&relay, 2), (3, 3));
+    let response = relay.admin("POST", "/admin/export", &json!({ "encryptionKey": ORIGINAL_KEY }));
+    let export = json!({ "source": "json", "export": response.text(), "encryptionKey": ORIGINAL_KEY });
+    for relay in [&relay, &other] {
+        for source in [&export, &from_redis(&redis), &export] {
+            let state = migrate(relay, source);
+            assert_eq!((&state["state"], requests(relay, 2)), (&json!("done"), (3, 3)), "{state}");
+        }
+    }
+}
+
+/// A source in use is not read at one instant.
+#[test]
+fn a_use_that_was_read_by_half_is_whole_after_the_next_import() {
+    let redis = Redis::start();
+    put_keys(&redis, &["a"]);
+    let of_models = ["usage:a:model:monthly:m:2026-11", "usage:model:monthly:m:2026-11"];
+    count_requests(&redis, &[("usage:a", "6"), ("usage:monthly:a:2026-11", "6")]);
+    count_requests(&redis, &of_models.map(|name| (name, "5")));
+    let relay = Start::new().run();
+    for count in ["5", "6"] {
+        count_requests(&redis, &of_models.map(|name| (name, count)));
+        assert_eq!(migrate(&relay, &from_redis(&redis))["state"], "done");
+        assert_eq!((requests(&relay, 0), requests(&relay, 1)), ((6, 6), (6, 6)), "{count} by model");
+    }
+}
+
+#[test]
+fn what_the_source_has_forgotten_since_stays_as_it_was() {
+    let redis = Redis::start();
+    put_keys(&redis, &["a"]);
+    let months = [
+        ("usage:monthly:a:2025-12", "5"),
+        ("usage:a:model:monthly:m:2025-12", "3"),
+        // One of them by a key that was deleted with its records.
+        ("usage:model:monthly:m:2025-12", "4"),
+    ];
+    count_requests(&redis, &months);
+    count_requests(&redis, &[("usage:a", "9")]);
+    let relay = Start::new().run();
+    let sums = "SELECT * FROM rollups";
+    assert_eq!(migrate(&relay, &from_redis(&redis))["state"], "done");
+    let before = relay.query(sums);
+    assert_eq!((requests(&relay, 0), requests(&relay, 1)), ((9, 9), (5, 5)));
+    for (name, _) in months {
+        redis.run(&["DEL", name]);
+        assert_eq!(migrate(&relay, &from_redis(&redis))["state"], "done");
+        assert_eq!(relay.query(sums), before, "without {name}");
+    }
+}
+
+#[test]
+fn all_time_is_never_less_than_its_months() {
+    let redis = Redis::start();
+    put_keys(&redis, &["a"]);
+    count_requests(
+        &redis,
+        &[
+            ("usage:a", "3"),
+            // The end of a month whose records by key and model have ended before it.
+            ("usage:monthly:a:2025-11", "2"),
+            ("usage:model:monthly:m:2025-11", "1"),
+            // Two of three by a key that was deleted with its records.
+            ("usage:monthly:a:2025-12", "1"),
+            ("usage:a:model:monthly:m:2025-12", "1"),
+            ("usage:model:monthly:m:2025-12", "3"),
+        ],
+    );
+    let relay = Start::new().run();
+    assert_eq!(migrate(&relay, &from_redis(&redis))["state"], "done");
+    assert_eq!((requests(&relay, 0), requests(&relay, 1)), ((5, 5), (5, 5)));
+    let sums = relay.query("SELECT * FROM rollups");
+    let response = relay.admin("POST", "/admin/export", &json!({ "encryptionKey": ORIGINAL_KEY }));
+    let export = json!({ "source": "json", "export": response.text(), "encryptionKey": ORIGINAL_KEY });
+    assert_eq!(migrate(&relay, &export)["state"], "done");
+    assert_eq!(relay.query("SELECT * FROM rollups"), sums);
+}

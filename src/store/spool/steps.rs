@@ -1,7 +1,8 @@
 //! The SQL that turns what was read into the relay's sums, step by step. What was counted of an origin before is part of the
 //! picture, so that nothing counts twice, whatever its source has forgotten or tells apart now.
 
-/// `hashes`: the index of keys. `raw`: what was read, as it was read. `ranks`: the keys in the order in which they will be written. `stage`: the sums
+/// `hashes`: the index of keys. `raw`: what was read, as it was read. `ranks`: the keys in the order in which they will be
+/// written, found by their row number here too: a later import looks up each sum of an earlier one by it. `stage`: the sums
 /// as the relay has them; `rest` marks those that the original did not count by model. `final`: what each sum is, and what
 /// of it is new, priced. `growth`: by how much each key (kind 1), each sum of all (0) and each bucket of all keys (2) grows,
 /// for the comparison afterwards.
@@ -11,7 +12,7 @@ pub(super) const TABLES: &str = "
     CREATE TABLE raw (subject TEXT NOT NULL, span INTEGER NOT NULL, bucket INTEGER NOT NULL, model TEXT NOT NULL,
         a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL, e INTEGER NOT NULL,
         PRIMARY KEY (subject, span, bucket, model)) STRICT, WITHOUT ROWID;
-    CREATE TABLE ranks (rank INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER) STRICT;
+    CREATE TABLE ranks (rank INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER UNIQUE) STRICT;
     CREATE TABLE stage (scope INTEGER NOT NULL, rank INTEGER NOT NULL, model TEXT NOT NULL, rest INTEGER NOT NULL,
         span INTEGER NOT NULL, bucket INTEGER NOT NULL,
         a INTEGER NOT NULL, b INTEGER NOT NULL, c INTEGER NOT NULL, d INTEGER NOT NULL, e INTEGER NOT NULL,
@@ -37,6 +38,16 @@ pub(super) const SEED: &str = "
     ON CONFLICT DO UPDATE SET a = max(a, excluded.a), b = max(b, excluded.b), c = max(c, excluded.c),
         d = max(d, excluded.d), e = max(e, excluded.e)";
 
+/// What keys used beyond their models in buckets that the source has forgotten since counts as it was.
+pub(super) const FORGOTTEN: &str = "
+    INSERT INTO stage
+    SELECT 1, rank, 'unknown', 1, span, bucket, requests, input_tokens, output_tokens, cache_creation_tokens,
+        cache_read_tokens
+    FROM relay.imported_usage AS i JOIN ranks ON ranks.seq = i.subject
+    WHERE origin = ?1 AND i.scope = 1 AND i.span > 0 AND i.model = 'unknown' AND ranks.id <> ?2
+        AND ranks.id IN (SELECT id FROM keys) AND NOT EXISTS (SELECT 1 FROM raw WHERE raw.subject = ranks.id
+            AND raw.span = i.span AND raw.bucket = i.bucket AND raw.model IN ('', 'unknown'))";
+
 /// Keys of this origin that this source does not have: an export leaves out those that were deleted.
 pub(super) const ABSENT: &str = "
     INSERT INTO ranks (id, seq)
@@ -57,6 +68,14 @@ pub(super) const RESTS: &str = "
     FROM relay.imported_usage AS i JOIN ranks ON ranks.seq = i.subject
     WHERE origin = ?1 AND i.scope = 1 AND i.model = 'unknown' AND (ranks.id = ?2 OR EXISTS (SELECT 1 FROM raw
         WHERE raw.subject = ranks.id AND raw.span = i.span AND raw.bucket = i.bucket AND raw.model = ''))
+    ON CONFLICT DO NOTHING";
+/// The same of all keys together, in buckets of which anything is known.
+pub(super) const RESTS_OF_ALL: &str = "
+    INSERT INTO stage
+    SELECT 0, 0, 'unknown', 1, span, bucket, 0, 0, 0, 0, 0
+    FROM relay.imported_usage
+    WHERE origin = ?1 AND scope = 0 AND model = 'unknown'
+        AND (span, bucket) IN (SELECT span, bucket FROM stage WHERE scope = 0)
     ON CONFLICT DO NOTHING";
 
 /// The steps from what was read to the sums of keys. Requests, input, output, cache writes and cache reads are a to e.
@@ -86,23 +105,34 @@ pub(super) const OF_KEYS: [&str; 4] = [
 ];
 
 /// The steps to the sums of all keys together.
-pub(super) const OF_ALL: [&str; 5] = [
-    // What the original counted by model, for all keys together; and their months for all time.
+pub(super) const OF_ALL: [&str; 6] = [
+    // What the original counted by model, for all keys together.
     "INSERT INTO stage SELECT 0, 0, model, 0, span, bucket, a, b, c, d, e FROM raw WHERE subject = '' AND model <> ''",
-    "INSERT INTO stage SELECT 0, 0, model, 0, 0, 0, sum(a), sum(b), sum(c), sum(d), sum(e)
-     FROM stage WHERE scope = 0 AND span = 1 GROUP BY model",
-    // Never less than its keys together.
+    // Never less than its keys together. What has no model may be here under the name of one, so it is none of them.
     "INSERT INTO stage SELECT 0, 0, model, 0, span, bucket, sum(a), sum(b), sum(c), sum(d), sum(e)
-     FROM stage WHERE scope = 1 AND rest = 0 GROUP BY model, span, bucket
+     FROM stage WHERE scope = 1 AND rest = 0 AND model <> 'unknown' GROUP BY model, span, bucket
      ON CONFLICT DO UPDATE SET a = max(a, excluded.a), b = max(b, excluded.b), c = max(c, excluded.c),
          d = max(d, excluded.d), e = max(e, excluded.e)",
+    // What keys used beyond that, by hours, days and months.
     "INSERT INTO stage
      SELECT 0, 0, 'unknown', 1, span, bucket, max(0, sum(a)), max(0, sum(b)), max(0, sum(c)), max(0, sum(d)),
          max(0, sum(e))
      FROM (SELECT span, bucket, sum(a) AS a, sum(b) AS b, sum(c) AS c, sum(d) AS d, sum(e) AS e
-             FROM stage WHERE scope = 1 GROUP BY span, bucket
-         UNION ALL SELECT span, bucket, -a, -b, -c, -d, -e FROM stage WHERE scope = 0)
+             FROM stage WHERE scope = 1 AND span > 0 GROUP BY span, bucket
+         UNION ALL SELECT span, bucket, -a, -b, -c, -d, -e FROM stage WHERE scope = 0 AND span > 0)
      GROUP BY span, bucket HAVING sum(a) > 0 OR sum(b) > 0 OR sum(c) > 0 OR sum(d) > 0 OR sum(e) > 0",
+    // All time: the months, when none of them is too small any more, and what keys used beyond these.
+    "INSERT INTO stage SELECT 0, 0, model, rest, 0, 0, sum(a), sum(b), sum(c), sum(d), sum(e)
+     FROM stage WHERE scope = 0 AND span = 1 GROUP BY model, rest
+     ON CONFLICT DO UPDATE SET a = max(a, excluded.a), b = max(b, excluded.b), c = max(c, excluded.c),
+         d = max(d, excluded.d), e = max(e, excluded.e)",
+    "INSERT INTO stage
+     SELECT 0, 0, 'unknown', 1, 0, 0, max(0, sum(a)), max(0, sum(b)), max(0, sum(c)), max(0, sum(d)), max(0, sum(e))
+     FROM (SELECT a, b, c, d, e FROM stage WHERE scope = 1 AND span = 0
+         UNION ALL SELECT -a, -b, -c, -d, -e FROM stage WHERE scope = 0 AND span = 0)
+     HAVING sum(a) > 0 OR sum(b) > 0 OR sum(c) > 0 OR sum(d) > 0 OR sum(e) > 0
+     ON CONFLICT DO UPDATE SET a = a + excluded.a, b = b + excluded.b, c = c + excluded.c, d = d + excluded.d,
+         e = e + excluded.e",
     // What is in no key any more belongs to keys that were deleted: one stands for them all.
     "INSERT INTO stage
      SELECT 1, -1, 'unknown', 1, span, bucket, max(0, sum(a)), max(0, sum(b)), max(0, sum(c)), max(0, sum(d)),
@@ -145,3 +175,67 @@ pub(super) const GROWTH: [&str; 3] = [
     "INSERT INTO growth SELECT 2, span, bucket, '', sum(na), sum(nb), sum(nc), sum(nd), sum(ne)
      FROM final WHERE scope = 1 AND span > 0 GROUP BY span, bucket",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::{Connection, StatementStatus};
+
+    const RELAY: &str = "
+        ATTACH ':memory:' AS relay;
+        CREATE TABLE relay.api_keys (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
+        CREATE TABLE relay.imported_usage (origin INTEGER NOT NULL, scope INTEGER NOT NULL, subject INTEGER NOT NULL,
+            span INTEGER NOT NULL, bucket INTEGER NOT NULL, model TEXT NOT NULL, requests INTEGER NOT NULL,
+            input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, cache_creation_tokens INTEGER NOT NULL,
+            cache_read_tokens INTEGER NOT NULL,
+            PRIMARY KEY (origin, scope, span, bucket, subject, model)) STRICT, WITHOUT ROWID;";
+
+    /// What each step costs, in steps of SQLite's machine, for keys that were all imported before; the source has half of
+    /// them still.
+    fn costs(count: i64) -> Vec<(&'static str, i64)> {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(RELAY).unwrap();
+        db.execute_batch(TABLES).unwrap();
+        for number in 1..=count {
+            let id = format!("key-{number}");
+            db.execute("INSERT INTO relay.api_keys VALUES (?1, ?2)", (number, &id)).unwrap();
+            for (span, bucket) in [(0, 0), (1, 202_611), (2, 20_261_123)] {
+                for model in ["m", "unknown"] {
+                    let sql = "INSERT INTO relay.imported_usage VALUES (1, 1, ?1, ?2, ?3, ?4, 1, 1, 1, 1, 1)";
+                    db.execute(sql, (number, span, bucket, model)).unwrap();
+                }
+                if number % 2 == 0 {
+                    let sql = "INSERT INTO raw VALUES (?1, ?2, ?3, '', 2, 2, 2, 2, 2)";
+                    db.execute(sql, (&id, span, bucket)).unwrap();
+                }
+            }
+            if number % 2 == 0 {
+                db.execute("INSERT INTO keys VALUES (?1, 0, '{}')", [&id]).unwrap();
+                db.execute("INSERT INTO ranks (id, seq) VALUES (?1, ?2)", (&id, number)).unwrap();
+            }
+        }
+        let mut steps = vec![ABSENT, SEED, FORGOTTEN];
+        steps.extend(OF_KEYS);
+        steps.push(USED_BY_ABSENT);
+        steps.extend(OF_ALL);
+        steps.extend([RESTS, RESTS_OF_ALL, MISSING, SUMS]);
+        let cost = |sql| {
+            let mut statement = db.prepare(sql).unwrap();
+            for parameter in 1..=statement.parameter_count() {
+                statement.raw_bind_parameter(parameter, 1).unwrap();
+            }
+            let mut rows = statement.raw_query();
+            while rows.next().unwrap().is_some() {}
+            drop(rows);
+            (sql, i64::from(statement.get_status(StatementStatus::VmStep)))
+        };
+        steps.into_iter().map(cost).collect()
+    }
+
+    #[test]
+    fn a_second_import_of_ten_times_the_keys_costs_ten_times_as_much() {
+        for ((sql, few), (_, many)) in costs(100).into_iter().zip(costs(1000)) {
+            assert!(many < 15 * few.max(100), "{few} and {many} steps: {sql}");
+        }
+    }
+}
