@@ -369,22 +369,22 @@ fn send(
 }
 
 fn build<B>(call: &Call<'_>, body: B) -> Result<http::Request<B>> {
-    // What a client adds stands behind the question mark; what is wrong before it is the account's.
-    let address = call.url.split('?').next().unwrap_or_default();
-    if let Err(error) = address.parse::<http::Uri>() {
-        return Err(Error::from_source(Kind::Upstream, format!("The address of the {} is none", call.whom), error));
-    }
     let method = if call.body.is_some() { http::Method::POST } else { http::Method::GET };
     let mut request = http::Request::builder().method(method).uri(&call.url);
     for (name, value) in &call.fields {
         request = request.header(*name, &**value);
     }
     request.body(body).map_err(|error| {
-        Error::from_source(
-            Kind::Invalid,
-            "the request cannot be sent on: a header field or the query is malformed",
-            error,
-        )
+        // What a client adds stands behind the question mark; what is wrong before it is the account's.
+        let address = call.url.split('?').next().unwrap_or_default();
+        match address.parse::<http::Uri>() {
+            Err(_) => Error::from_source(Kind::Upstream, format!("The address of the {} is none", call.whom), error),
+            Ok(_) => Error::from_source(
+                Kind::Invalid,
+                "the request cannot be sent on: a header field or the query is malformed",
+                error,
+            ),
+        }
     })
 }
 

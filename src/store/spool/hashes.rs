@@ -86,11 +86,11 @@ impl Spool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::steps::TABLES;
+    use super::super::{machine_steps, steps::TABLES};
     use super::*;
-    use rusqlite::{Connection, StatementStatus};
+    use rusqlite::Connection;
 
-    /// What a statement costs for so many keys that the index all has, in steps of SQLite's machine.
+    /// What a statement costs for so many keys that the index all has.
     fn steps(sql: &str, count: i64) -> i64 {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(TABLES).unwrap();
@@ -101,11 +101,7 @@ mod tests {
             db.execute("INSERT INTO hashes VALUES (?1, ?2)", [&hash, &id]).unwrap();
         }
         db.execute_batch(BY_ID).unwrap();
-        let mut statement = db.prepare(sql).unwrap();
-        let mut rows = statement.raw_query();
-        while rows.next().unwrap().is_some() {}
-        drop(rows);
-        i64::from(statement.get_status(StatementStatus::VmStep))
+        machine_steps(&db, sql)
     }
 
     #[test]

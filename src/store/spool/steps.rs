@@ -178,27 +178,29 @@ pub(super) const GROWTH: [&str; 3] = [
 
 #[cfg(test)]
 mod tests {
+    use super::super::machine_steps;
     use super::*;
-    use rusqlite::{Connection, StatementStatus};
+    use crate::store::schema;
+    use rusqlite::Connection;
 
-    const RELAY: &str = "
-        ATTACH ':memory:' AS relay;
-        CREATE TABLE relay.api_keys (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
-        CREATE TABLE relay.imported_usage (origin INTEGER NOT NULL, scope INTEGER NOT NULL, subject INTEGER NOT NULL,
-            span INTEGER NOT NULL, bucket INTEGER NOT NULL, model TEXT NOT NULL, requests INTEGER NOT NULL,
-            input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, cache_creation_tokens INTEGER NOT NULL,
-            cache_read_tokens INTEGER NOT NULL,
-            PRIMARY KEY (origin, scope, span, bucket, subject, model)) STRICT, WITHOUT ROWID;";
-
-    /// What each step costs, in steps of SQLite's machine, for keys that were all imported before; the source has half of
-    /// them still.
+    /// What each step costs for keys that were all imported before; the source has half of them still.
     fn costs(count: i64) -> Vec<(&'static str, i64)> {
+        let folder = std::env::temp_dir().join(format!("claude-relay-steps-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("relay.db");
+        schema::migrate(&mut Connection::open(&path).unwrap(), &folder).unwrap();
         let db = Connection::open_in_memory().unwrap();
-        db.execute_batch(RELAY).unwrap();
+        db.pragma_update(None, "foreign_keys", false).unwrap();
+        db.execute("ATTACH ?1 AS relay", [path.to_string_lossy()]).unwrap();
         db.execute_batch(TABLES).unwrap();
         for number in 1..=count {
             let id = format!("key-{number}");
-            db.execute("INSERT INTO relay.api_keys VALUES (?1, ?2)", (number, &id)).unwrap();
+            let sql =
+                "INSERT INTO relay.api_keys (seq, id, key_hash, name, description, token_limit, concurrency_limit,
+                    rate_limit_window, rate_limit_requests, is_active, claude_account_id, enable_model_restriction,
+                    restricted_models, created_at_ms, expires_at)
+                VALUES (?1, ?2, ?2, ?2, '', 0, 0, 0, 0, 1, '', 0, '[]', 0, '')";
+            db.execute(sql, (number, &id)).unwrap();
             for (span, bucket) in [(0, 0), (1, 202_611), (2, 20_261_123)] {
                 for model in ["m", "unknown"] {
                     let sql = "INSERT INTO relay.imported_usage VALUES (1, 1, ?1, ?2, ?3, ?4, 1, 1, 1, 1, 1)";
@@ -219,17 +221,9 @@ mod tests {
         steps.push(USED_BY_ABSENT);
         steps.extend(OF_ALL);
         steps.extend([RESTS, RESTS_OF_ALL, MISSING, SUMS]);
-        let cost = |sql| {
-            let mut statement = db.prepare(sql).unwrap();
-            for parameter in 1..=statement.parameter_count() {
-                statement.raw_bind_parameter(parameter, 1).unwrap();
-            }
-            let mut rows = statement.raw_query();
-            while rows.next().unwrap().is_some() {}
-            drop(rows);
-            (sql, i64::from(statement.get_status(StatementStatus::VmStep)))
-        };
-        steps.into_iter().map(cost).collect()
+        let costs = steps.into_iter().map(|sql| (sql, machine_steps(&db, sql))).collect();
+        std::fs::remove_dir_all(&folder).unwrap();
+        costs
     }
 
     #[test]
